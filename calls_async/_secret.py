@@ -1,0 +1,77 @@
+"""The API key; the rule: it is used through this type alone, and this type cannot be printed.
+
+The text leaves in one way, `ApiKey.authorization()`, which the transport calls while it writes a
+request. Everything else (repr, str, format, logs, pickles, `vars`) shows at most the prefix that
+all keys of a kind share, so that a live key can be told from a test key.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from typing import Final, NoReturn, final
+
+from calls_async.errors import ConfigurationError
+
+_KIND: Final = re.compile(r"sk_(?:live|test)_")
+_FORBIDDEN: Final = re.compile(r"[^\x21-\x7e]")
+MASK: Final = "***"
+
+
+@final
+class ApiKey:
+    """An API key that does not show itself.
+
+    Args:
+        text: The key alone, as the vendor's page has it: `sk_live_xxx` or `sk_test_xxx`.
+
+    Raises:
+        ConfigurationError: The text cannot be a key. The message never quotes it.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        if problem := _problem(text):
+            raise ConfigurationError(f"the API key {problem}")
+        self._text = text
+
+    def authorization(self) -> str:
+        """The value of the `Authorization` header."""
+        return f"Bearer {self._text}"
+
+    def scrub(self, data: bytes) -> bytes:
+        """`data` without this key, wherever a server may have echoed it."""
+        # The part behind the prefix is the secret: it must go even where it stands alone.
+        secret = _KIND.sub("", self._text, count=1).encode() or self._text.encode()
+        return data.replace(secret, MASK.encode())
+
+    def __repr__(self) -> str:
+        kind = _KIND.match(self._text)
+        return f"ApiKey('{kind[0] if kind else ''}{MASK}')"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ApiKey):
+            return NotImplemented
+        return hmac.compare_digest(self._text, other._text)
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __reduce__(self) -> NoReturn:
+        raise ConfigurationError("an API key is never pickled; give it on the other side instead")
+
+
+def _problem(text: object) -> str | None:
+    """What keeps `text` from being a key; `None` if nothing does."""
+    if not isinstance(text, str):
+        return f"must be a str, not {type(text).__name__}"
+    if not text:
+        return "is empty"
+    if text[:7].lower() == "bearer ":
+        return "must be given without the word 'Bearer': the client adds it"
+    if text != text.strip():
+        return "has white space around it (a line end of the file that it was read from?)"
+    if _FORBIDDEN.search(text):
+        return "has a space, a control character or a character outside ASCII"
+    return None

@@ -1,0 +1,343 @@
+"""What a client is told; the rule: it is frozen, and checked when it is made.
+
+Every policy is keyword-only. A value that cannot work is a `ConfigurationError` that names the
+option here and now, not a surprise under load.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import platform
+import re
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import SplitResult, unquote, urlsplit
+
+import attrs
+
+from calls_async._secret import ApiKey
+from calls_async._version import __version__
+from calls_async.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+    from tenacity import RetryCallState
+
+    from calls_async.events import Hook
+
+__all__ = ["KeyProvider", "Limits", "RetryPolicy", "Timeouts"]
+
+KEY_VARIABLE: Final = "CALLS_API_KEY"
+BASE_URL_VARIABLE: Final = "CALLS_BASE_URL"
+
+KeyProvider: TypeAlias = Callable[[], str | Awaitable[str]]
+"""Gives the API key, at once or when awaited; asked again after a 401, once per key."""
+
+
+def _number(
+    *, least: float, below_is: str, optional: bool = False, whole: bool = False
+) -> Callable[[object, attrs.Attribute[Any], Any], None]:
+    """A validator for a finite number of at least `least` (`bool` is no number)."""
+    kinds: tuple[type, ...] = (int,) if whole else (int, float)
+
+    def check(policy: object, option: attrs.Attribute[Any], value: object) -> None:
+        if optional and value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            kind = "a whole number" if whole else "a number"
+            problem = f"must be {kind}, not {type(value).__name__}"
+        elif not math.isfinite(value):  # type: ignore[arg-type]
+            problem = f"must be finite, not {value!r}"
+        elif value < least:  # type: ignore[operator]
+            problem = f"must be {below_is}, not {value!r}"
+        else:
+            return
+        raise ConfigurationError(f"{type(policy).__name__}({option.name}=...) {problem}")
+
+    return check
+
+
+_seconds = _number(least=0.0, below_is="0 seconds or more")
+_positive_seconds = _number(least=0.001, below_is="at least a millisecond")
+_count = _number(least=1, below_is="at least 1", whole=True)
+
+
+def _strategy(policy: object, option: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not callable(value):
+        raise ConfigurationError(
+            f"{type(policy).__name__}({option.name}=...) must be a tenacity strategy, "
+            f"not {type(value).__name__}"
+        )
+
+
+@attrs.frozen(kw_only=True)
+class RetryPolicy:
+    """When a failed attempt is followed by another, and after which wait.
+
+    The wait is drawn between 0 and the backoff of that attempt ("full jitter"), and never shorter
+    than what the server asked for. tenacity's own strategies may replace parts of the policy; the
+    server's hints and the deadline bind all the same. They are called with a
+    `tenacity.RetryCallState` after each failure, and may be coroutine functions.
+
+    Attributes:
+        max_attempts: Attempts of one call in the face of transient failures, the first included.
+        max_throttled_attempts: The same for throttled answers (429, 503 with a hint).
+        backoff_base: Upper bound of the wait after a first transient failure, in seconds.
+        throttle_backoff_base: The same after a first throttled answer, in seconds.
+        backoff_factor: What the bound grows by from failure to failure.
+        max_backoff: Where the bound stops growing, in seconds.
+        max_server_wait: The longest wait, in seconds, that a single call accepts from the server.
+            Past it the call fails at once and says when to come back.
+        stop: Replaces both counts: ends the call when it returns true.
+        wait: Replaces the backoff: returns seconds.
+        retry: Replaces the set of retried failures: another try when it returns true.
+    """
+
+    max_attempts: int = attrs.field(default=4, validator=_count)
+    max_throttled_attempts: int = attrs.field(default=10, validator=_count)
+    backoff_base: float = attrs.field(default=0.05, validator=_seconds)
+    throttle_backoff_base: float = attrs.field(default=1.0, validator=_seconds)
+    backoff_factor: float = attrs.field(
+        default=2.0, validator=_number(least=1.0, below_is="at least 1")
+    )
+    max_backoff: float = attrs.field(default=20.0, validator=_seconds)
+    max_server_wait: float = attrs.field(default=120.0, validator=_seconds)
+    stop: Callable[[RetryCallState], bool | Awaitable[bool]] | None = attrs.field(
+        default=None, validator=_strategy
+    )
+    wait: Callable[[RetryCallState], float | Awaitable[float]] | None = attrs.field(
+        default=None, validator=_strategy
+    )
+    retry: Callable[[RetryCallState], bool | Awaitable[bool]] | None = attrs.field(
+        default=None, validator=_strategy
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Timeouts:
+    """How long things may take.
+
+    Attributes:
+        attempt: Seconds for one attempt, from its dispatch to the last byte of the answer.
+        total: Seconds for one call. A single call's time runs from the call on, waits included; in
+            a batch only attempts and backoff count, because the batch's own patience is
+            `Limits.patience`.
+    """
+
+    attempt: float = attrs.field(default=10.0, validator=_positive_seconds)
+    total: float = attrs.field(default=30.0, validator=_positive_seconds)
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """What one client may take of the server and of this machine.
+
+    Attributes:
+        max_concurrency: Requests in flight at the same time.
+        max_rate: Requests started per second, evenly spaced, no bursts; `None`: no such limit.
+        patience: Seconds that a batch goes on without a single answer before it gives the rest up.
+        max_body_bytes: The longest answer that is read, in bytes.
+    """
+
+    max_concurrency: int = attrs.field(default=64, validator=_count)
+    max_rate: float | None = attrs.field(
+        default=None,
+        validator=_number(least=0.001, below_is="at least 0.001 a second", optional=True),
+    )
+    patience: float = attrs.field(default=300.0, validator=_seconds)
+    max_body_bytes: int = attrs.field(default=1_048_576, validator=_count)
+
+
+@attrs.frozen(kw_only=True)
+class ClientConfig:
+    """One client's configuration, complete and checked: what `CallsClient(...)` was given.
+
+    `source` keeps the key's origin, not its text: the `ApiKey` or the provider. What may carry a
+    secret (headers, proxy) stays out of the repr.
+    """
+
+    source: ApiKey | KeyProvider
+    base_url: str
+    retry: RetryPolicy
+    timeouts: Timeouts
+    limits: Limits
+    session: ClientSession | None = attrs.field(repr=False)
+    ssl: ssl.SSLContext | None = attrs.field(repr=False)
+    proxy: str | None = attrs.field(repr=False)
+    trust_env: bool
+    allow_http: bool
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    user_agent: str
+    hooks: tuple[Hook, ...] = attrs.field(repr=False)
+
+
+def resolve_key(
+    given: str | KeyProvider | None, environ: Mapping[str, str]
+) -> ApiKey | KeyProvider:
+    """The key's source, from the argument or the environment.
+
+    Raises:
+        ConfigurationError: There is none, or it cannot be a key.
+    """
+    if given is None:
+        given = environ.get(KEY_VARIABLE)
+        if given is None:
+            raise ConfigurationError(
+                f"no API key: pass CallsClient(api_key=...) or set {KEY_VARIABLE}"
+            )
+    return given if callable(given) else ApiKey(given)
+
+
+def resolve_base_url(
+    given: str | None, environ: Mapping[str, str], *, allow_http: bool = False
+) -> str:
+    """The URL that `/v1/calls/{id}` is appended to, without a slash at its end.
+
+    A path prefix, as gateways have it, is kept.
+
+    Raises:
+        ConfigurationError: There is none, or requests must not or cannot go there.
+    """
+    if given is None:
+        given = environ.get(BASE_URL_VARIABLE)
+        if given is None:
+            raise ConfigurationError(
+                f"no base URL: pass CallsClient(base_url=...) or set {BASE_URL_VARIABLE}"
+            )
+    parts = _split_url(given, "base URL")
+    if parts.username is not None or parts.password is not None:
+        raise ConfigurationError("the base URL must not hold a user name or a password")
+    if "?" in given or "#" in given:
+        raise ConfigurationError("the base URL must not have a query or a fragment")
+    if any(unquote(segment) in (".", "..") for segment in parts.path.split("/")):
+        raise ConfigurationError("the base URL's path must not have '.' or '..' segments")
+    if parts.scheme == "http" and not allow_http and not _is_loopback(parts.hostname or ""):
+        raise ConfigurationError(
+            f"plain http to {parts.hostname} would show the key to everyone on the way: "
+            "use https, or CallsClient(allow_http=True) if that is really meant"
+        )
+    return given.rstrip("/")
+
+
+def check_timeout(timeout: float | None) -> float | None:
+    """A call's own time limit in seconds, as it was given.
+
+    Raises:
+        ConfigurationError: It is no finite number above zero.
+    """
+    if timeout is not None:
+        Timeouts(total=timeout)
+    return timeout
+
+
+def check_ssl(context: Any) -> ssl.SSLContext | None:
+    """`context` as it was given.
+
+    Raises:
+        ConfigurationError: It is no `ssl.SSLContext`. A bare `False` would switch the checks off,
+            which takes a context that says so.
+    """
+    if context is not None and not isinstance(context, ssl.SSLContext):
+        raise ConfigurationError(f"ssl must be an ssl.SSLContext, not {type(context).__name__}")
+    return context
+
+
+def check_proxy(proxy: str | None) -> str | None:
+    """`proxy` as it was given.
+
+    Raises:
+        ConfigurationError: It is no http or https URL.
+    """
+    if proxy is not None:
+        _split_url(proxy, "proxy")
+    return proxy
+
+
+_URL_FORBIDDEN: Final = re.compile(r"[^\x21-\x7e]|[\\<>\"^`{|}]")
+
+
+def _split_url(url: object, what: str) -> SplitResult:
+    if not isinstance(url, str):
+        raise ConfigurationError(f"the {what} must be a str, not {type(url).__name__}")
+    if not url or _URL_FORBIDDEN.search(url):
+        raise ConfigurationError(
+            f"the {what} is empty or has a character that no URL has (spaces, controls, non-ASCII)"
+        )
+    problem = ConfigurationError(
+        f"the {what} must look like https://host or https://host:port/path"
+    )
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket left open
+        raise problem from None
+    if not usable:
+        raise problem
+    return parts
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name: what it resolves to is not ours to trust
+        return False
+
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
+_FIELD_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?|")
+_RESERVED: Final = frozenset({
+    "accept-encoding", "authorization", "connection", "content-length", "cookie", "host",
+    "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade",
+})  # fmt: skip
+
+
+def check_headers(headers: Mapping[Any, Any] | None) -> dict[str, str]:
+    """A copy of the caller's own headers.
+
+    Raises:
+        ConfigurationError: A name or a value could not be sent as one header field, or the header
+            belongs to the client (`Authorization`, `Host`, `Connection`, ...).
+    """
+    checked: dict[Any, Any] = dict(headers or {})
+    for name, value in checked.items():
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+            raise ConfigurationError(f"headers: {name!a} is no header name")
+        if name.lower() in _RESERVED:
+            raise ConfigurationError(f"headers: {name} is set by the client itself")
+        # The value may be a secret (a gateway's key, say), so it is not quoted.
+        if not isinstance(value, str) or not _FIELD_VALUE.fullmatch(value):
+            raise ConfigurationError(f"headers: the value of {name} is no printable ASCII text")
+    return checked
+
+
+def check_user_agent(user_agent: str | None) -> str:
+    """The `User-Agent` header's value, the library's own where none is given.
+
+    Raises:
+        ConfigurationError: It could not be sent.
+    """
+    if user_agent is None:
+        python = ".".join(platform.python_version_tuple()[:2])
+        return f"calls_async/{__version__} Python/{python}"
+    if not user_agent or not _FIELD_VALUE.fullmatch(user_agent):
+        raise ConfigurationError("user_agent must be printable ASCII text")
+    return user_agent
+
+
+def check_hooks(hooks: Any) -> tuple[Hook, ...]:
+    """The hooks as a tuple.
+
+    Raises:
+        ConfigurationError: It is no iterable of callables.
+    """
+    try:
+        checked: tuple[Any, ...] = tuple(hooks)
+    except TypeError:  # a function that was given alone
+        checked = (None,)
+    if not all(callable(hook) for hook in checked):
+        raise ConfigurationError("hooks must be an iterable of callables: hooks=(print,)")
+    return checked
