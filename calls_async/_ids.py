@@ -1,0 +1,45 @@
+"""Call ids; the rule: an id becomes exactly one path segment, or it is refused before the wire.
+
+What is refused cannot be carried safely: `.` and `..` are resolved away by URL libraries and
+proxies even when percent-encoded, control characters are mangled by some of them, and a lone
+surrogate has no encoding at all. Everything else is percent-encoded as UTF-8, slashes included.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import quote
+
+from calls_async.errors import InvalidCallIdError
+
+MAX_LENGTH: Final = 512
+"""Characters; percent-encoded, the longest id still fits the 8 KiB that servers grant a request."""
+
+_FORBIDDEN: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def check_call_id(call_id: object) -> InvalidCallIdError | None:
+    """What keeps `call_id` from being asked for; `None` if nothing does."""
+    if not isinstance(call_id, str):
+        kind = type(call_id).__name__
+        return InvalidCallIdError(
+            f"a call id must be a str, not {kind}", call_id=repr(call_id)[:80]
+        )
+    if not call_id:
+        problem = "is empty"
+    elif call_id in (".", ".."):
+        problem = "is a relative path segment"
+    elif len(call_id) > MAX_LENGTH:
+        problem = f"is longer than {MAX_LENGTH} characters"
+        call_id = call_id[:80] + "…"
+    elif _FORBIDDEN.search(call_id):
+        problem = "has a control character or a lone surrogate"
+    else:
+        return None
+    return InvalidCallIdError(f"the call id {problem}", call_id=call_id)
+
+
+def path_segment(call_id: str) -> str:
+    """A valid id, percent-encoded so that it stays one segment of a path."""
+    return quote(call_id, safe="")

@@ -1,0 +1,335 @@
+"""The verdict, the heart of the client; the rule: what came back alone decides what comes next.
+
+Pure: (what came back, how far the call is, policy, the caller's opinion, a random number) becomes
+`Done`, `RetryIn` or `Fail`. `assess` says what an attempt brought, `judge` whether a failure is
+followed by another try. No clock, no randomness and no I/O, so that every branch is a plain test.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import attrs
+
+from calls_async._backoff import full_jitter
+from calls_async._codec import decode_call
+from calls_async._headers import NO_HINT, Hint, read_hint
+from calls_async.errors import (
+    AuthenticationError,
+    CallsError,
+    DeadlineExceededError,
+    DecodeError,
+    MismatchedCallError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitedError,
+    RedirectError,
+    ServerError,
+    StatusError,
+    StoppedBy,
+    amended,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from calls_async._wire import Answer
+    from calls_async.config import RetryPolicy
+    from calls_async.models import Call
+
+BODY_EXCERPT: Final = 500
+"""Characters of an answer's text that a `StatusError` keeps."""
+
+
+@attrs.frozen(kw_only=True)
+class Done:
+    """The record that was asked for is here.
+
+    Attributes:
+        call: The record.
+        raw: The answer's body.
+        request_id: The server's `x-request-id`.
+        cool_down: Seconds for which the server asks everyone for silence from now on.
+    """
+
+    call: Call
+    raw: bytes
+    request_id: str | None = None
+    cool_down: float = 0.0
+
+
+@attrs.frozen(kw_only=True)
+class Fault:
+    """The attempt failed; whether the call did is for `judge` to say."""
+
+    error: CallsError
+    hint: Hint = NO_HINT
+
+
+@attrs.frozen(kw_only=True)
+class RetryIn:
+    """Try again.
+
+    Attributes:
+        delay: Seconds to wait at least.
+        backoff: The part of `delay` that is the call's own backoff and not the server's wish.
+        error: What the attempt failed with.
+        cool_down: Seconds for which the server asks everyone for silence from now on.
+    """
+
+    delay: float
+    backoff: float
+    error: CallsError
+    cool_down: float = 0.0
+
+
+@attrs.frozen(kw_only=True)
+class Fail:
+    """Give up, with the final error."""
+
+    error: CallsError
+    cool_down: float = 0.0
+
+
+Verdict: TypeAlias = Done | RetryIn | Fail
+
+
+@attrs.frozen(kw_only=True)
+class Progress:
+    """How far a call is, the attempt that has just failed included.
+
+    Attributes:
+        call_id: The id asked for.
+        attempts: Requests started.
+        transient: Transient failures among them.
+        throttled: Throttled answers among them.
+        elapsed: Seconds since the call began.
+        left: Seconds of its time that are left.
+        in_batch: Whether it is part of a batch, whose patience is the batch's.
+        mismatched: Whether an earlier attempt brought another id's record.
+        key_renewed: Whether the key was refused and there is a new one, not yet tried.
+    """
+
+    call_id: str
+    attempts: int
+    transient: int
+    throttled: int
+    elapsed: float
+    left: float
+    in_batch: bool = False
+    mismatched: bool = False
+    key_renewed: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Opinion:
+    """What the caller's own tenacity strategies say of a failure; `None`: not asked."""
+
+    retry: bool | None = None
+    stop: bool | None = None
+    wait: float | None = None
+
+
+NO_OPINION: Final = Opinion()
+
+
+# --- What an attempt brought ---------------------------------------------------------------------
+
+
+def assess(
+    call_id: str,
+    came: Answer | CallsError,
+    *,
+    now: float,
+    scrub: Callable[[bytes], bytes],
+) -> Done | Fault:
+    """Read what one attempt brought.
+
+    Args:
+        call_id: The id asked for.
+        came: The answer, or what kept it from arriving.
+        now: The wall clock, in seconds since the epoch, for hints in answers without a date.
+        scrub: Takes the key out of a body that an error will carry.
+    """
+    if isinstance(came, CallsError):
+        return Fault(error=came)
+    hint = read_hint(came.status, came.headers, now)
+    if came.status != HTTPStatus.OK:
+        return Fault(error=_status_error(came, hint, now, scrub), hint=hint)
+    request_id = came.headers.get("x-request-id")
+    try:
+        call = decode_call(came.body)
+    except DecodeError as error:
+        raw = scrub(error.raw)
+        return Fault(error=amended(error, raw=raw, request_id=request_id), hint=hint)
+    if call.id != call_id:
+        # Answers can be swapped on the way: aiohttp hands an unsolicited answer on an idle
+        # connection to the next request, and caches mix up keys. The record stays here.
+        mismatch = MismatchedCallError(
+            f"the answer is the record of call {call.id!a}",
+            received_id=call.id,
+            raw=scrub(came.body),
+            request_id=request_id,
+        )
+        return Fault(error=mismatch, hint=hint)
+    return Done(call=call, raw=came.body, request_id=request_id, cool_down=hint.wait or 0.0)
+
+
+_STATUS_ERRORS: Final[dict[int, type[StatusError]]] = {
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    410: NotFoundError,
+    429: RateLimitedError,
+}
+
+
+def _status_error(
+    answer: Answer, hint: Hint, now: float, scrub: Callable[[bytes], bytes]
+) -> StatusError:
+    status = answer.status
+    try:
+        message = f"the server answered {status} {HTTPStatus(status).phrase}"
+    except ValueError:  # 520 and its like are nobody's standard, but proxies send them
+        message = f"the server answered {status}"
+    about: dict[str, Any] = {
+        "status": status,
+        "request_id": answer.headers.get("x-request-id"),
+        "body": scrub(answer.body).decode(errors="replace")[:BODY_EXCERPT],
+        "retry_after": hint.wait,
+        "retry_at": _later(now, hint.wait),
+    }
+    if 300 <= status < 400:
+        location = answer.headers.get("location")
+        return RedirectError(message, location=location, **about)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE and hint.wait is not None:
+        return RateLimitedError(message, **about)
+    default = ServerError if 500 <= status < 600 else StatusError
+    return _STATUS_ERRORS.get(status, default)(message, **about)
+
+
+def _later(now: float, wait: float | None) -> datetime | None:
+    if wait is None:
+        return None
+    try:
+        return datetime.fromtimestamp(now, UTC) + timedelta(seconds=wait)
+    except OverflowError:  # the server named a time beyond the calendar
+        return datetime.max.replace(tzinfo=UTC)
+
+
+# --- What comes next -----------------------------------------------------------------------------
+
+
+def judge(
+    fault: Fault,
+    progress: Progress,
+    policy: RetryPolicy,
+    *,
+    rnd: float,
+    opinion: Opinion = NO_OPINION,
+) -> RetryIn | Fail:
+    """Say whether a failed attempt is followed by another.
+
+    Args:
+        fault: What the attempt failed with.
+        progress: How far the call is.
+        policy: The call's policy.
+        rnd: A random number between 0 and 1, for the jitter.
+        opinion: What the caller's own strategies say; they replace the set of retried failures,
+            the counts and the backoff, while the server's word and the deadline still bind.
+    """
+    throttled = isinstance(fault.error, RateLimitedError)
+    backoff = opinion.wait
+    if backoff is None:
+        backoff = _backoff(progress, policy, throttled=throttled, rnd=rnd)
+    wait = fault.hint.wait
+    delay = max(backoff, wait or 0.0)
+    cool_down = _cool_down(fault, delay=delay)
+    stopped_by = _stopped_by(
+        fault, progress, policy, opinion, counted=backoff if progress.in_batch else delay
+    )
+    error = amended(
+        fault.error,
+        call_id=progress.call_id,
+        attempts=progress.attempts,
+        elapsed=progress.elapsed,
+        stopped_by=stopped_by,
+    )
+    if stopped_by is not None:
+        return Fail(error=error, cool_down=cool_down)
+    return RetryIn(delay=delay, backoff=backoff, error=error, cool_down=cool_down)
+
+
+def _backoff(progress: Progress, policy: RetryPolicy, *, throttled: bool, rnd: float) -> float:
+    if progress.key_renewed:
+        return 0.0
+    nth = progress.throttled if throttled else progress.transient
+    base = policy.throttle_backoff_base if throttled else policy.backoff_base
+    return full_jitter(
+        nth, base=base, factor=policy.backoff_factor, cap=policy.max_backoff, rnd=rnd
+    )
+
+
+def _cool_down(fault: Fault, *, delay: float) -> float:
+    """Seconds of silence that the answer asks of everyone."""
+    throttled = isinstance(fault.error, RateLimitedError)
+    wait = fault.hint.wait
+    if wait is not None and (throttled or fault.hint.budgets):
+        return wait
+    # Throttled without a hint: everyone keeps silent for as long as this call waits.
+    return delay if throttled else 0.0
+
+
+def _stopped_by(
+    fault: Fault, progress: Progress, policy: RetryPolicy, opinion: Opinion, *, counted: float
+) -> StoppedBy | None:
+    """The first reason against another try; `None` if there is none."""
+    if progress.key_renewed:
+        return _too_late(fault, progress, policy, counted=counted)
+    return (
+        _helpless(fault, progress, opinion)
+        or _exhausted(fault, progress, policy, opinion)
+        or _too_late(fault, progress, policy, counted=counted)
+    )
+
+
+def _helpless(fault: Fault, progress: Progress, opinion: Opinion) -> StoppedBy | None:
+    """Whether trying again cannot help."""
+    error, hint = fault.error, fault.hint
+    if isinstance(error, DeadlineExceededError):
+        return StoppedBy.DEADLINE
+    if hint.should_retry is False:
+        return StoppedBy.SERVER
+    if opinion.retry is not None:
+        return None if opinion.retry else StoppedBy.STRATEGY
+    if hint.should_retry or (error.retryable and not isinstance(error, MismatchedCallError)):
+        return None
+    if isinstance(error, MismatchedCallError):
+        return StoppedBy.FINAL if progress.mismatched else None
+    return StoppedBy.KEY_REFUSED if isinstance(error, AuthenticationError) else StoppedBy.FINAL
+
+
+def _exhausted(
+    fault: Fault, progress: Progress, policy: RetryPolicy, opinion: Opinion
+) -> StoppedBy | None:
+    """Whether the call has had its attempts; throttled ones are counted apart."""
+    if opinion.stop is not None:
+        return StoppedBy.STRATEGY if opinion.stop else None
+    if isinstance(fault.error, RateLimitedError):
+        spent = progress.throttled >= policy.max_throttled_attempts
+        return StoppedBy.THROTTLED_ATTEMPTS if spent else None
+    spent = progress.transient >= policy.max_attempts
+    return StoppedBy.ATTEMPTS if spent else None
+
+
+def _too_late(
+    fault: Fault, progress: Progress, policy: RetryPolicy, *, counted: float
+) -> StoppedBy | None:
+    """Whether the wait is longer than the server may ask for, or than there is time."""
+    # In a batch a throttled call waits at the gate with all others, within the batch's patience.
+    at_gate = progress.in_batch and isinstance(fault.error, RateLimitedError)
+    if not at_gate and (fault.hint.wait or 0.0) > policy.max_server_wait:
+        return StoppedBy.SERVER_WAIT
+    return StoppedBy.DEADLINE if counted >= progress.left else None
