@@ -1,0 +1,181 @@
+"""What is called off together; the rule: a stopped scope lets nobody in it wait any longer.
+
+A client is a scope, and each batch is a scope inside it. Every wait of a call (for a permit, for
+the gate, for its backoff) goes through its scope, so that closing the client or a refused key ends
+all of them in the same turn of the event loop, without cancelling anybody's task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
+
+from calls_async.errors import CallsError, DeadlineExceededError, StoppedBy, amended
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+class Scope:
+    """A client's or a batch's calls, as far as calling them off goes.
+
+    Args:
+        parent: The scope that this one ends with.
+    """
+
+    def __init__(self, parent: Scope | None = None) -> None:
+        self.stopped: CallsError | None = None
+        """Why, once the scope is stopped; its calls fail with the like of it."""
+        self.aborted = False
+        """Whether requests in flight were ended as well."""
+        self._parent = parent
+        self._children: set[Scope] = set()
+        self._waits: set[asyncio.Future[bool]] = set()
+        self._requests: set[asyncio.Timeout] = set()
+        self._pulls: set[asyncio.Timeout] = set()
+        if parent is not None:
+            self.stopped = parent.stopped
+            parent._children.add(self)  # noqa: SLF001 (the same class)
+
+    def stop(self, error: CallsError, *, abort: bool = False) -> None:
+        """End every wait in this scope and below; the first reason stays.
+
+        Args:
+            error: The reason.
+            abort: End the requests in flight as well, instead of letting them finish.
+        """
+        self.stopped = self.stopped or error
+        for wait in self._waits:
+            _settle(wait, False)  # noqa: FBT003 (a future's result)
+        self.aborted = self.aborted or abort
+        for ended in (*self._pulls, *(self._requests if abort else ())):
+            ended.reschedule(asyncio.get_running_loop().time())
+        for child in self._children:
+            child.stop(error, abort=abort)
+
+    def leave(self) -> None:
+        """Take a scope that is no longer needed off its parent's hands."""
+        if self._parent is not None:
+            self._parent._children.discard(self)  # noqa: SLF001 (the same class)
+
+    def answered(self) -> None:
+        """Note that the server gave a final answer to one of the scope's calls."""
+
+    def failed(self, error: CallsError, silence: float) -> None:
+        """Note a failed attempt, and for how many seconds the server asked for silence."""
+
+    def refused(self, error: CallsError) -> None:
+        """Note that there is no key that the server accepts."""
+
+    async def wait(self, wait: asyncio.Future[bool], until: float | None = None) -> bool:
+        """Await `wait`, unless the scope is stopped or the time has come.
+
+        Args:
+            wait: A future that somebody sets to true.
+            until: When to stop waiting, by the event loop's clock.
+
+        Returns:
+            Whether somebody did.
+        """
+        if self.stopped is not None:
+            return False
+        timer = None
+        if until is not None:
+            timer = wait.get_loop().call_at(until, _settle, wait, False)  # noqa: FBT003
+        self._waits.add(wait)
+        try:
+            return await wait
+        finally:
+            self._waits.discard(wait)
+            if timer is not None:
+                timer.cancel()
+
+    async def sleep(self, seconds: float) -> bool:
+        """Sleep, unless the scope is stopped; whether the time was slept out."""
+        loop = asyncio.get_running_loop()
+        wait: asyncio.Future[bool] = loop.create_future()
+        timer = loop.call_later(seconds, _settle, wait, True)  # noqa: FBT003
+        try:
+            return await self.wait(wait)
+        finally:
+            timer.cancel()
+
+    def request(self, timeout: asyncio.Timeout) -> AbstractContextManager[None]:
+        """A request in flight, which `timeout` times: `stop(abort=True)` ends it."""
+        return _listed(self._requests, timeout)
+
+    def pull(self, timeout: asyncio.Timeout) -> AbstractContextManager[None]:
+        """A wait for the caller's own source of ids, which `timeout` times: `stop` ends it."""
+        return _listed(self._pulls, timeout)
+
+
+class Batch(Scope):
+    """The calls of one gather or stream, which share their patience.
+
+    The batch gives up when no call of it had a final answer for `patience` seconds, or as soon as
+    the server's wish for silence makes that certain. What was not sent by then is not sent.
+
+    Args:
+        parent: The client's scope.
+        patience: Seconds.
+    """
+
+    def __init__(self, parent: Scope, *, patience: float) -> None:
+        super().__init__(parent)
+        self._loop = asyncio.get_running_loop()
+        self._patience = patience
+        self._since = self._loop.time()
+        self._last: CallsError | None = None
+        self._timer = self._loop.call_at(self._since + patience, self._check)
+
+    def leave(self) -> None:
+        """Take the batch off the client's hands, and stop its clock."""
+        self._timer.cancel()
+        super().leave()
+
+    def answered(self) -> None:
+        """Patience begins anew."""
+        self._since = self._loop.time()
+
+    def failed(self, error: CallsError, silence: float) -> None:
+        """Give up if the silence asked for is longer than patience lasts."""
+        self._last = error
+        if self._loop.time() + silence > self._since + self._patience:
+            self._give_up()
+
+    def refused(self, error: CallsError) -> None:
+        """Give up: the rest would be refused as well."""
+        self.stop(error)
+
+    def _check(self) -> None:
+        if self._loop.time() < self._since + self._patience:
+            self._timer = self._loop.call_at(self._since + self._patience, self._check)
+        else:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        reason = self._last or DeadlineExceededError(f"no answer for {self._patience:g} s")
+        self.stop(
+            amended(
+                reason,
+                call_id=None,
+                attempts=0,
+                elapsed=self._patience,
+                stopped_by=StoppedBy.PATIENCE,
+            )
+        )
+
+
+@contextmanager
+def _listed(timeouts: set[asyncio.Timeout], timeout: asyncio.Timeout) -> Generator[None]:
+    timeouts.add(timeout)
+    try:
+        yield
+    finally:
+        timeouts.discard(timeout)
+
+
+def _settle(wait: asyncio.Future[bool], result: bool) -> None:  # noqa: FBT001 (a timer's callback)
+    if not wait.done():
+        wait.set_result(result)

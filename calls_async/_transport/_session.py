@@ -1,0 +1,273 @@
+"""The ordinary transport, and the only door to aiohttp; the rule: one `get` is one request.
+
+What aiohttp would do on its own is switched off, so that nothing is sent or followed that the
+client did not decide: redirects, cookies, netrc, environment proxies, its timeouts, and its hidden
+second try of a GET. What aiohttp raises is translated in one table, into values, so that no
+exception of its own is ever chained: their reprs hold the request's headers, and so the key.
+"""
+
+from __future__ import annotations
+
+import urllib.request
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+from aiohttp import hdrs
+from yarl import URL
+
+from calls_async._ids import path_segment
+from calls_async._wire import Answer
+from calls_async.errors import (
+    AnswerTooLargeError,
+    AttemptTimeoutError,
+    ConfigurationError,
+    ConnectError,
+    ProtocolError,
+    TLSError,
+    TransportError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from ssl import SSLContext
+
+    from calls_async._secret import ApiKey
+
+_UNTIMED: Final = aiohttp.ClientTimeout()
+"""The caller times the attempt; aiohttp's own total would count the wait for a connection too."""
+
+
+class SessionTransport:
+    """Sends requests through an `aiohttp.ClientSession`: one of its own, or one that is injected.
+
+    Args:
+        base_url: What `/v1/calls/{id}` is appended to, without a slash at its end.
+        max_body_bytes: The longest body that is read, in bytes.
+        headers: The caller's own headers.
+        user_agent: The `User-Agent` header.
+        session: An injected session, which is used and never closed.
+        ssl: The TLS context; `None`: the system's authorities and aiohttp's defaults.
+        proxy: The URL of a proxy.
+        trust_env: Whether the environment may name the proxy, where `proxy` does not. netrc is
+            never read: the only credential is the key.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        max_body_bytes: int,
+        headers: Mapping[str, str],
+        user_agent: str,
+        session: aiohttp.ClientSession | None = None,
+        ssl: SSLContext | None = None,
+        proxy: str | None = None,
+        trust_env: bool = False,
+    ) -> None:
+        _check_session(session)
+        self._calls_url = f"{URL(base_url)}".rstrip("/") + "/v1/calls/"
+        self._max_body_bytes = max_body_bytes
+        # `identity`: a compressed record of 1 KB saves nothing, and a bomb cannot be one.
+        self._headers = {
+            hdrs.ACCEPT: "application/json",
+            hdrs.ACCEPT_ENCODING: "identity",
+            hdrs.USER_AGENT: user_agent,
+            **headers,
+        }
+        self._ssl: SSLContext | bool = True if ssl is None else ssl
+        self._proxy = _proxy_of_environment(base_url) if trust_env and proxy is None else proxy
+        self._injected = None if session is None else _Pool(session, owned=False)
+        self._pool: _Pool | None = self._injected
+        self._retired: set[_Pool] = set()
+
+    async def get(
+        self, call_id: str, key: ApiKey, *, fresh: bool = False
+    ) -> Answer | TransportError:
+        """Send one request and read the whole answer; see `Transport.get`."""
+        pool = await self._take_pool(fresh=fresh)
+        pool.users += 1
+        try:
+            # The headers are no local of this frame: tools that show locals would show the key.
+            async with pool.session.get(
+                URL(self._calls_url + path_segment(call_id), encoded=True),
+                headers={**self._headers, hdrs.AUTHORIZATION: key.authorization()},
+                allow_redirects=False,
+                raise_for_status=False,
+                timeout=_UNTIMED,
+                ssl=self._ssl,
+                proxy=self._proxy,
+                middlewares=pool.middlewares,
+            ) as response:
+                return await self._read(response)
+        except Exception as exc:  # noqa: BLE001 (whatever it is, it must not escape)
+            return _translated(exc, key)
+        finally:
+            pool.users -= 1
+            if pool in self._retired and not pool.users:
+                self._retired.discard(pool)
+                await pool.session.close()
+
+    async def _read(self, response: aiohttp.ClientResponse) -> Answer | TransportError:
+        """The answer's body, under the cap."""
+        # An error page may be cut: only its beginning is ever shown. A record may not.
+        whole = response.status == 200
+        parts: list[bytes] = []
+        room = self._max_body_bytes
+        while part := await response.content.readany():
+            room -= len(part)
+            if room < 0 and whole:
+                # Leaving the response unread closes its connection.
+                return AnswerTooLargeError(
+                    f"the answer is longer than {self._max_body_bytes} bytes"
+                )
+            parts.append(part)
+            if room < 0:
+                break
+        return Answer(status=response.status, headers=response.headers, body=b"".join(parts))
+
+    async def _take_pool(self, *, fresh: bool) -> _Pool:
+        """The session to use, with its connections; opened when it is first needed."""
+        if fresh and self._pool is not None and self._pool.owned:
+            # A connection that brought another id's record stays one answer behind for ever, so
+            # none of those at hand is used again. An injected session's are not ours to drop.
+            retired, self._pool = self._pool, None
+            if retired.users:
+                self._retired.add(retired)
+            else:
+                await retired.session.close()
+        if self._pool is None:
+            self._pool = _Pool(_open_session(), owned=True)
+        return self._pool
+
+    async def close(self) -> None:
+        """Close every connection of its own; see `Transport.close`."""
+        pools = [*self._retired, *([self._pool] if self._pool else [])]
+        self._retired.clear()
+        self._pool = self._injected
+        for pool in pools:
+            if pool.owned:
+                await pool.session.close()
+
+
+def _check_session(session: object) -> None:
+    if session is not None and not isinstance(session, aiohttp.ClientSession):
+        kind = type(session).__name__
+        raise ConfigurationError(f"session must be an aiohttp.ClientSession, not {kind}")
+
+
+class _Pool:
+    """A session and what hangs on it.
+
+    Attributes:
+        session: The session.
+        owned: Whether it is ours to close.
+        middlewares: What each request goes through; ours is innermost, next to the wire.
+        users: Requests in flight on it.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, *, owned: bool) -> None:
+        self.session = session
+        self.owned = owned
+        # A request's own middlewares replace the session's, and aiohttp has no public name for
+        # those: without this read an injected session would silently lose its own.
+        theirs: Sequence[aiohttp.ClientMiddlewareType] = getattr(session, "_middlewares", ())
+        self.middlewares = (*theirs, _single_try)
+        self.users = 0
+
+
+def _open_session() -> aiohttp.ClientSession:
+    # The permits limit the connections, hence no second limit here: aiohttp would count the wait
+    # for it against the request.
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=_UNTIMED,
+    )
+
+
+def _proxy_of_environment(base_url: str) -> str | None:
+    """What HTTP_PROXY, HTTPS_PROXY and NO_PROXY (or the system's settings) say of this origin."""
+    url = URL(base_url)
+    if url.host is None or urllib.request.proxy_bypass(url.host):
+        return None
+    return urllib.request.getproxies().get(url.scheme)
+
+
+# --- The error table -----------------------------------------------------------------------------
+
+
+class _ConnectionLostError(Exception):
+    """A disconnect, under a name on which aiohttp does not send the request again by itself."""
+
+
+async def _single_try(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending a GET a second time when a kept-alive connection was lost."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise  # nothing was sent, and aiohttp does not try these again
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
+        lost = _ConnectionLostError(str(exc))
+    raise lost  # out here, so that aiohttp's exception is not its context
+
+
+_TABLE: Final[tuple[tuple[tuple[type[Exception], ...], type[TransportError], str], ...]] = (
+    (
+        (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch),
+        TLSError,
+        "the secure connection was refused",
+    ),
+    (
+        (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError),
+        ConnectError,
+        "no connection could be opened",
+    ),
+    ((TimeoutError,), AttemptTimeoutError, "the answer took too long"),
+    (
+        (_ConnectionLostError, aiohttp.ClientConnectionError, OSError),
+        ProtocolError,
+        "the connection was lost before the answer was complete",
+    ),
+    ((aiohttp.ClientError,), ProtocolError, "the answer was cut or garbled"),
+)
+"""First match wins; what no row names is a plain `TransportError`."""
+
+
+def _translated(exc: Exception, key: ApiKey) -> TransportError:
+    """What aiohttp raised, as one of ours."""
+    kind, message = next(
+        ((ours, text) for theirs, ours, text in _TABLE if isinstance(exc, theirs)),
+        (TransportError, "the request failed in an unexpected way"),
+    )
+    cause = _harmless_cause(exc)
+    detail = key.scrub(_detail(exc if cause is None else cause).encode(errors="replace"))
+    error = kind(f"{message}: {detail.decode(errors='replace')}")
+    error.__cause__ = cause
+    return error
+
+
+def _detail(exc: BaseException) -> str:
+    name = type(exc).__name__.lstrip("_")
+    # A response error's text has the URL and no more than the parser's own words about the answer.
+    text = exc.message if isinstance(exc, aiohttp.ClientResponseError) else str(exc)
+    return f"{name}: {text.splitlines()[0][:200]}" if text.strip() else name
+
+
+def _harmless_cause(exc: Exception) -> OSError | None:
+    """The system's own error behind a failed connection, fit to be chained.
+
+    Its traceback goes, because aiohttp's frames hold the request, and so do its own chain links.
+    """
+    if not isinstance(exc, aiohttp.ClientConnectorError):
+        return None
+    cause = exc.os_error
+    cause.__traceback__ = cause.__context__ = cause.__cause__ = None
+    return cause
+
+
+if TYPE_CHECKING:
+    from calls_async._transport import Transport
+
+    _conforms: type[Transport] = SessionTransport

@@ -1,0 +1,308 @@
+"""Many ids at once; the rule: a bounded window, and one outcome for every occurrence of every id.
+
+Workers pull ids from the source, fetch them, and hand the outcomes over one by one. A slow consumer
+slows the source down, and at most `width` ids are on their way at any time, however many there are.
+The room knows neither client nor network: it works over anything that is a `Job`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from contextlib import AbstractContextManager, suppress
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
+
+import attrs
+
+from calls_async._ids import check_call_id
+from calls_async.errors import ConfigurationError
+from calls_async.outcomes import Failed, Fetched, Outcome
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from calls_async.errors import CallsError
+    from calls_async.models import Call
+
+__all__ = ["CallIds", "OutcomeStream"]
+
+CallIds: TypeAlias = Iterable[str] | AsyncIterable[str]
+"""Ids from anything that can be iterated, synchronously or asynchronously."""
+
+
+class Job(Protocol):
+    """One batch, as far as this room is concerned."""
+
+    @property
+    def stopped(self) -> CallsError | None:
+        """Why nothing more is sent, once that is so."""
+        ...
+
+    async def fetch(self, call_id: str, index: int) -> Outcome:
+        """Turn one id into its outcome; raises only what the caller's own code raises."""
+        ...
+
+    def pull(self, timeout: asyncio.Timeout) -> AbstractContextManager[None]:
+        """A wait for the source, which is to end when the job is stopped."""
+        ...
+
+    def leave(self) -> None:
+        """The batch is over."""
+        ...
+
+
+async def gather(
+    open_job: Callable[[], Job], ids: CallIds, *, width: int, return_exceptions: bool
+) -> list[Call | CallsError]:
+    """Fetch all ids, each distinct one once, and return what became of them, in their order.
+
+    Raises:
+        CallsError: An id failed for good and `return_exceptions` is false. By then everything else
+            was cancelled and has ended. An invalid id is found before anything is sent.
+    """
+    distinct: list[str] = []
+    places: list[int] = []  # where in `distinct` each of the ids is
+    known: dict[str, int] = {}
+    async for call_id in iterate(ids):
+        problem = check_call_id(call_id)
+        if problem is not None and not return_exceptions:
+            raise problem
+        place = len(distinct)
+        if problem is None:  # what is no valid id may not even be hashable
+            place = known.setdefault(call_id, place)
+        if place == len(distinct):
+            distinct.append(call_id)
+        places.append(place)
+    results: dict[int, Call | CallsError] = {}
+    async with OutcomeStream(open_job, distinct, width=width, finite=True) as outcomes:
+        async for outcome in outcomes:
+            match outcome:
+                case Fetched(index=place, call=call):
+                    results[place] = call
+                case Failed(index=place, error=error):
+                    if not return_exceptions:
+                        raise error
+                    results[place] = error
+    return [results[place] for place in places]
+
+
+class OutcomeStream:
+    """The outcomes of many calls, as they come: one for each occurrence of each id.
+
+    It is an async iterator, and an async context manager that ends all its work on the way out. Use
+    it as both, so that an early exit (a `break`, an exception) stops the requests at once:
+
+        async with client.stream_calls(ids) as outcomes:
+            async for outcome in outcomes:
+                ...
+
+    The plain `async for` works as well; left early, it stops when the stream is collected.
+
+    An error that the source of the ids raises is raised here, after the outcomes of all ids that it
+    gave. When the key is refused, or the batch's patience ends, what was pulled from the source
+    yields `Failed`, and then the iteration raises that error.
+    """
+
+    def __init__(
+        self, open_job: Callable[[], Job], ids: CallIds, *, width: int, finite: bool = False
+    ) -> None:
+        self._crew = _Crew(open_job, ids, width=width, finite=finite)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Outcome:
+        return await self._crew.next()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End all work of the stream, and wait until it has ended."""
+        await self._crew.disband()
+
+    def __del__(self) -> None:
+        # The workers hold the crew, not this handle, so a forgotten stream is collected.
+        self._crew.abandon()
+
+
+class _Crew:
+    """The workers of one stream, and what they share.
+
+    Args:
+        open_job: Opens the batch, when the first outcome is asked for.
+        ids: The source.
+        width: How many ids may be on their way, and as many outcomes wait for the consumer.
+        finite: Whether a stopped batch pulls the rest of the source all the same, so that each id
+            gets its error; otherwise the iteration ends with that error.
+    """
+
+    def __init__(
+        self, open_job: Callable[[], Job], ids: CallIds, *, width: int, finite: bool
+    ) -> None:
+        self._open_job = open_job
+        self._source = iterate(ids)
+        self._width = width
+        self._finite = finite
+        self._job: Job | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._workers: set[asyncio.Task[None]] = set()
+        self._busy = 0
+        self._turn = asyncio.Lock()
+        self._pulled = 0
+        self._drained = False
+        self._over = False
+        self._error: Exception | None = None
+        # An id on its way, and the future that later occurrences of it wait for, once one does.
+        self._flights: dict[str, asyncio.Future[Outcome] | None] = {}
+        # `None` comes last.
+        self._ready: asyncio.Queue[Outcome | None] = asyncio.Queue(maxsize=width)
+
+    async def next(self) -> Outcome:
+        """The next outcome; raises what ended the work once all outcomes are handed over."""
+        if self._over:
+            raise StopAsyncIteration
+        if self._job is None:
+            self._job = self._open_job()
+            self._loop = asyncio.get_running_loop()
+            self._hire(self._job)
+        outcome = await self._ready.get()
+        if outcome is not None:
+            return outcome
+        self._pass_on_the_end()
+        await self.disband()
+        if self._error is not None:
+            raise self._error
+        raise StopAsyncIteration
+
+    async def disband(self) -> None:
+        """Cancel the workers and wait until the last one has ended."""
+        self._over = True
+        for worker in self._workers:
+            worker.cancel()
+        interrupted: asyncio.CancelledError | None = None
+        while self._workers:
+            try:
+                await asyncio.wait(self._workers)
+            except asyncio.CancelledError as exc:  # they are ending; nobody is left behind
+                interrupted = exc
+        await self._source.aclose()
+        if self._job is not None:
+            self._job.leave()
+        self._pass_on_the_end()
+        if interrupted is not None:
+            raise interrupted
+
+    def _pass_on_the_end(self) -> None:
+        """Wake a further consumer, should one wait in another task."""
+        with suppress(asyncio.QueueFull):  # then nobody waits
+            self._ready.put_nowait(None)
+
+    def abandon(self) -> None:
+        """Cancel the workers from wherever the collector runs."""
+        if self._workers and self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed, and they with it
+                self._loop.call_soon_threadsafe(self._dismiss)
+
+    def _dismiss(self) -> None:
+        self._over = True
+        for worker in self._workers:
+            worker.cancel()
+        if self._job is not None:
+            self._job.leave()
+
+    def _hire(self, job: Job) -> None:
+        """Take on one more worker, if the window has room for it."""
+        if self._busy < self._width:
+            self._busy += 1
+            worker = asyncio.create_task(self._work(job))
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
+
+    async def _work(self, job: Job) -> None:
+        """Pull, fetch and hand over, until the source has no more."""
+        try:
+            while (pulled := await self._pull(job)) is not None:
+                self._hire(job)
+                await self._ready.put(await self._settle(job, *pulled))
+        except Exception as exc:  # noqa: BLE001 (the caller's source or strategy: theirs to see)
+            self._drained = True
+            self._error = self._error or exc
+        self._busy -= 1
+        if not self._busy:
+            await self._ready.put(None)
+
+    async def _pull(self, job: Job) -> tuple[str, int] | None:
+        """The next id and its index; `None` if no more is to be fetched."""
+        async with self._turn:
+            if self._drained:
+                return None
+            waiting = asyncio.timeout(None)
+            try:
+                if job.stopped is None or self._finite:
+                    async with waiting:
+                        with job.pull(waiting):
+                            call_id = await anext(self._source)
+                            index = self._pulled
+                            self._pulled += 1
+                            return call_id, index
+            except StopAsyncIteration:
+                self._drained = True
+                return None
+            except TimeoutError:
+                if not waiting.expired():
+                    raise  # the source's own
+            self._drained = True
+            self._error = self._error or job.stopped
+            return None
+
+    async def _settle(self, job: Job, call_id: Any, index: int) -> Outcome:
+        """The outcome of one occurrence; an id that is on its way already is not sent again."""
+        if not isinstance(call_id, str):
+            return await job.fetch(call_id, index)  # which refuses it; it may not even be hashable
+        if call_id in self._flights:
+            flight = self._flights[call_id]
+            if flight is None:
+                flight = self._flights[call_id] = asyncio.get_running_loop().create_future()
+            return attrs.evolve(await flight, index=index)
+        self._flights[call_id] = None
+        try:
+            outcome = await job.fetch(call_id, index)
+        except BaseException as exc:
+            flight = self._flights.pop(call_id, None)
+            if flight is not None and not flight.done():
+                # The others see the same; a cancellation reaches them by itself.
+                flight.set_exception(exc) if isinstance(exc, Exception) else flight.cancel()
+            raise
+        flight = self._flights.pop(call_id, None)
+        if flight is not None and not flight.done():
+            flight.set_result(outcome)
+        return outcome
+
+
+async def iterate(ids: CallIds) -> AsyncGenerator[str, None]:
+    """The ids one by one, from whatever holds them.
+
+    Raises:
+        ConfigurationError: It is nothing that holds ids; one `str` is not, though it iterates.
+    """
+    given: Any = ids
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable | AsyncIterable):
+        raise ConfigurationError(
+            f"ids must be an iterable of call ids, not one {type(ids).__name__}: "
+            "for a single call use get_call"
+        )
+    if isinstance(ids, AsyncIterable):
+        async for call_id in ids:
+            yield call_id
+    else:
+        for call_id in ids:
+            yield call_id

@@ -1,0 +1,471 @@
+"""The client: its lifecycle and every public method; the work is done in the rooms below."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, overload
+
+import attrs
+
+from calls_async import bulk, config
+from calls_async._credentials import Credentials
+from calls_async._fetch import Counters, Fetcher
+from calls_async._scope import Batch, Scope
+from calls_async._secret import ApiKey
+from calls_async._throttle import Throttle
+from calls_async._transport import SessionTransport, Transport
+from calls_async.bulk import CallIds, OutcomeStream
+from calls_async.config import ClientConfig, KeyProvider, Limits, RetryPolicy, Timeouts
+from calls_async.errors import (
+    ClientClosedError,
+    ConfigurationError,
+    StoppedBy,
+    WrongEventLoopError,
+)
+from calls_async.events import Hook, Statistics
+from calls_async.outcomes import Failed, Fetched, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from ssl import SSLContext
+    from types import TracebackType
+    from typing import Unpack
+
+    from aiohttp import ClientSession
+
+    from calls_async.errors import CallsError
+    from calls_async.models import Call
+
+__all__ = ["CallsClient", "ClientOptions", "gather_calls"]
+
+
+class ClientOptions(TypedDict, total=False):
+    """What `gather_calls` passes on to the client that it opens; see `CallsClient`."""
+
+    api_key: str | KeyProvider | None
+    base_url: str | None
+    retry: RetryPolicy
+    timeouts: Timeouts
+    limits: Limits
+    session: ClientSession | None
+    ssl: SSLContext | None
+    proxy: str | None
+    trust_env: bool
+    allow_http: bool
+    headers: Mapping[str, str] | None
+    user_agent: str | None
+    hooks: Iterable[Hook]
+
+
+class CallsClient:
+    """The client for the Calls API.
+
+    It opens its connections with the first call, and belongs to the event loop and the process in
+    which that happens. Use it as an async context manager, or close it:
+
+        async with CallsClient() as client:
+            call = await client.get_call("123e4567-e89b-12d3-a456-426614174000")
+
+    Args:
+        api_key: The API key, or a function (or coroutine function) without arguments that gives it
+            and is asked again after a 401, once per key. Without it: the variable `CALLS_API_KEY`.
+        base_url: Where the API is, such as `https://api.example.com`; a path prefix is kept.
+            Without it: the variable `CALLS_BASE_URL`.
+        retry: When failed attempts are repeated.
+        timeouts: How long things may take, in seconds.
+        limits: What the client may take of the server and of this machine.
+        session: An `aiohttp.ClientSession` to use; it is never closed. `ssl` and `proxy` go with
+            each request, so they work with it too.
+        ssl: A TLS context, for a private authority or a client certificate.
+        proxy: The URL of an http proxy.
+        trust_env: Whether `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` may name the proxy.
+        allow_http: Whether plain http may leave this machine.
+        headers: Further headers for each request.
+        user_agent: The `User-Agent` header, in place of the library's own.
+        hooks: Called with every event; see `calls_async.events`.
+
+    Raises:
+        ConfigurationError: An option, or an environment variable, cannot be used.
+    """
+
+    _core: _Core
+    _config: ClientConfig
+    _fetcher: Fetcher | None
+    _owns_core: bool
+
+    def __init__(
+        self,
+        api_key: str | KeyProvider | None = None,
+        *,
+        base_url: str | None = None,
+        retry: RetryPolicy = RetryPolicy(),
+        timeouts: Timeouts = Timeouts(),
+        limits: Limits = Limits(),
+        session: ClientSession | None = None,
+        ssl: SSLContext | None = None,
+        proxy: str | None = None,
+        trust_env: bool = False,
+        allow_http: bool = False,
+        headers: Mapping[str, str] | None = None,
+        user_agent: str | None = None,
+        hooks: Iterable[Hook] = (),
+    ) -> None:
+        settings = ClientConfig(
+            source=config.resolve_key(api_key, os.environ),
+            base_url=config.resolve_base_url(base_url, os.environ, allow_http=allow_http),
+            retry=retry,
+            timeouts=timeouts,
+            limits=limits,
+            session=session,
+            ssl=config.check_ssl(ssl),
+            proxy=config.check_proxy(proxy),
+            trust_env=trust_env,
+            allow_http=allow_http,
+            headers=config.check_headers(headers),
+            user_agent=config.check_user_agent(user_agent),
+            hooks=config.check_hooks(hooks),
+        )
+        self._set_up(settings, _Core(settings, _session_transport(settings)), owns_core=True)
+
+    def _set_up(self, settings: ClientConfig, core: _Core, *, owns_core: bool) -> None:
+        self._config = settings
+        self._core = core
+        self._owns_core = owns_core
+        self._fetcher = None
+
+    @classmethod
+    def _over(
+        cls,
+        transport: Transport,
+        *,
+        api_key: str | KeyProvider = "sk_test_transport",
+        base_url: str = "http://127.0.0.1",
+        **options: Any,
+    ) -> Self:
+        """A client over another transport; this is how `calls_async.testing` puts in its fake."""
+        client = cls(api_key, base_url=base_url, **options)
+        client._core = _Core(client._config, transport)
+        return client
+
+    def with_options(
+        self,
+        *,
+        retry: RetryPolicy | None = None,
+        timeouts: Timeouts | None = None,
+        hooks: Iterable[Hook] | None = None,
+    ) -> Self:
+        """A client with other policies, on the same connections, key and gate.
+
+        Closing it closes nothing; it ends with the client that it comes from.
+
+        Args:
+            retry: In place of this client's.
+            timeouts: In place of this client's.
+            hooks: In place of this client's.
+        """
+        settings = attrs.evolve(
+            self._config,
+            retry=retry or self._config.retry,
+            timeouts=timeouts or self._config.timeouts,
+            hooks=self._config.hooks if hooks is None else config.check_hooks(hooks),
+        )
+        child = type(self).__new__(type(self))
+        child._set_up(settings, self._core, owns_core=False)  # noqa: SLF001 (the same class)
+        return child
+
+    # --- Calls ---------------------------------------------------------------------------------
+
+    async def get_call(self, call_id: str, *, timeout: float | None = None) -> Call:
+        """Fetch one call.
+
+        Args:
+            call_id: The id, any text; it is sent as one path segment.
+            timeout: Seconds for the whole call, in place of `Timeouts.total`.
+
+        Returns:
+            The record of this very id.
+
+        Raises:
+            CallsError: There is no record, and the error says why.
+        """
+        return (await self.fetch_call(call_id, timeout=timeout)).call
+
+    async def fetch_call(self, call_id: str, *, timeout: float | None = None) -> Fetched:
+        """Fetch one call, with the record as received and what it took.
+
+        Args:
+            call_id: The id, any text; it is sent as one path segment.
+            timeout: Seconds for the whole call, in place of `Timeouts.total`.
+
+        Raises:
+            CallsError: There is no record, and the error says why.
+        """
+        total = config.check_timeout(timeout)
+        outcome = await self._ready().fetch(call_id, scope=self._core.scope, total=total)
+        if isinstance(outcome, Failed):
+            raise outcome.error
+        return outcome
+
+    @overload
+    async def gather_calls(
+        self, ids: CallIds, *, return_exceptions: Literal[False] = False
+    ) -> list[Call]: ...
+
+    @overload
+    async def gather_calls(
+        self, ids: CallIds, *, return_exceptions: Literal[True]
+    ) -> list[Call | CallsError]: ...
+
+    @overload
+    async def gather_calls(
+        self, ids: CallIds, *, return_exceptions: bool
+    ) -> list[Call] | list[Call | CallsError]: ...
+
+    async def gather_calls(
+        self, ids: CallIds, *, return_exceptions: bool = False
+    ) -> list[Call] | list[Call | CallsError]:
+        """Fetch many calls, as `asyncio.gather` would.
+
+        Args:
+            ids: Any (async) iterable of ids. An id that occurs more than once is fetched once.
+            return_exceptions: Whether an id that fails puts its error in its place; otherwise the
+                first final failure cancels the rest, awaits it, and is raised.
+
+        Returns:
+            One entry for each id, in the order of the ids.
+
+        Raises:
+            CallsError: A call failed for good. An invalid id is found before anything is sent.
+        """
+        return await bulk.gather(
+            self._open_job, ids, width=self._width, return_exceptions=return_exceptions
+        )
+
+    def stream_calls(self, ids: CallIds) -> OutcomeStream:
+        """Fetch any number of calls in constant memory, and have their outcomes as they come.
+
+        Args:
+            ids: Any (async) iterable of ids, endless ones included. It is read as the outcomes are
+                consumed; an ordinary iterator must not block.
+
+        Returns:
+            An async iterator of `Fetched` and `Failed`, and an async context manager that ends the
+            work on the way out. `index` says which occurrence an outcome belongs to.
+        """
+        return OutcomeStream(self._open_job, ids, width=self._width)
+
+    # --- Lifecycle -----------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Close the connections; calls in flight end with a `ClientClosedError`.
+
+        It may be called again. On a client made by `with_options` it does nothing.
+        """
+        if self._owns_core:
+            await self._core.close()
+
+    async def __aenter__(self) -> Self:
+        self._core.bind()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def statistics(self) -> Statistics:
+        """What the client has done so far and does now, its `with_options` children included."""
+        return self._core.statistics()
+
+    def __repr__(self) -> str:
+        state = "" if self._core.scope.stopped is None else ", closed"
+        return f"<{type(self).__name__} of {self._config.base_url}{state}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The client pickles as its configuration; a key that is a text stays behind.
+
+        Raises:
+            ConfigurationError: A part of the configuration cannot be pickled.
+        """
+        settings = self._config
+        options = attrs.asdict(settings, recurse=False)
+        source = options.pop("source")
+        options["api_key"] = None if isinstance(source, ApiKey) else source
+        for name, value in options.items():
+            try:
+                pickle.dumps(value)
+            except Exception as exc:  # noqa: BLE001 (whatever the object's own code raises)
+                problem = ConfigurationError(
+                    f"CallsClient({name}=...) cannot be pickled: {type(exc).__name__}; "
+                    "make the client where it is used, or give an importable function"
+                )
+                raise problem from None
+        return _restored, (type(self), options)
+
+    # --- Inside --------------------------------------------------------------------------------
+
+    @property
+    def _width(self) -> int:
+        # Calls that wait for their next try hold no permit, so more ids than permits are on their
+        # way: the permits stay in use while some wait.
+        return 2 * self._config.limits.max_concurrency
+
+    def _ready(self) -> Fetcher:
+        """The fetcher, made when the event loop is known."""
+        throttle = self._core.bind()
+        if self._fetcher is None:
+            self._fetcher = Fetcher(
+                transport=self._core.transport,
+                throttle=throttle,
+                credentials=self._core.credentials,
+                counters=self._core.counters,
+                policy=self._config.retry,
+                timeouts=self._config.timeouts,
+                hooks=self._config.hooks,
+                loop=asyncio.get_running_loop(),
+            )
+        return self._fetcher
+
+    def _open_job(self) -> _Job:
+        fetcher = self._ready()
+        return _Job(fetcher, self._core.scope, patience=self._config.limits.patience)
+
+
+class _Core:
+    """What a client and its `with_options` children share.
+
+    Args:
+        settings: The first client's configuration.
+        transport: The way to the server.
+    """
+
+    def __init__(self, settings: ClientConfig, transport: Transport) -> None:
+        self.transport = transport
+        self.scope = Scope()
+        self.credentials = Credentials(settings.source)
+        self.counters = Counters()
+        self._settings = settings
+        self._home: tuple[asyncio.AbstractEventLoop, int] | None = None
+        self._throttle: Throttle | None = None
+
+    def bind(self) -> Throttle:
+        """Belong to the running event loop and this process, from the first use on.
+
+        Raises:
+            ClientClosedError: The client is closed.
+            WrongEventLoopError: It belongs to another event loop or process.
+        """
+        if self.scope.stopped is not None:
+            raise ClientClosedError("the client is closed", stopped_by=StoppedBy.CLOSED)
+        loop = asyncio.get_running_loop()
+        if self._throttle is None:
+            limits, retry = self._settings.limits, self._settings.retry
+            self._home = (loop, os.getpid())
+            self._throttle = Throttle(
+                limits,
+                max_cool_down=max(limits.patience, retry.max_server_wait),
+                loop=loop,
+            )
+        elif self._home != (loop, os.getpid()):
+            raise _wrong_home()
+        return self._throttle
+
+    async def close(self) -> None:
+        """End everything; what is already closed stays so."""
+        if self._home is not None and self._home != (asyncio.get_running_loop(), os.getpid()):
+            raise _wrong_home()
+        self.scope.stop(
+            ClientClosedError("the client was closed", stopped_by=StoppedBy.CLOSED), abort=True
+        )
+        await self.transport.close()
+
+    def statistics(self) -> Statistics:
+        throttle = self._throttle
+        return Statistics(
+            **attrs.asdict(self.counters),
+            in_flight=0 if throttle is None else throttle.in_flight,
+            waiting=0 if throttle is None else throttle.waiting,
+            cool_down=0.0 if throttle is None else throttle.closed_for(),
+            max_concurrency=self._settings.limits.max_concurrency,
+        )
+
+
+class _Job:
+    """One batch of a client: its scope, and the way to fetch in it."""
+
+    def __init__(self, fetcher: Fetcher, scope: Scope, *, patience: float) -> None:
+        self._fetcher = fetcher
+        self._batch = Batch(scope, patience=patience)
+        self.pull = self._batch.pull
+        self.leave = self._batch.leave
+
+    @property
+    def stopped(self) -> CallsError | None:
+        return self._batch.stopped
+
+    async def fetch(self, call_id: str, index: int) -> Outcome:
+        return await self._fetcher.fetch(call_id, index=index, scope=self._batch, in_batch=True)
+
+
+def _wrong_home() -> WrongEventLoopError:
+    return WrongEventLoopError("the client belongs to another event loop, or to a parent process")
+
+
+def _session_transport(settings: ClientConfig) -> SessionTransport:
+    return SessionTransport(
+        base_url=settings.base_url,
+        max_body_bytes=settings.limits.max_body_bytes,
+        headers=settings.headers,
+        user_agent=settings.user_agent,
+        session=settings.session,
+        ssl=settings.ssl,
+        proxy=settings.proxy,
+        trust_env=settings.trust_env,
+    )
+
+
+def _restored(cls: type[CallsClient], options: ClientOptions) -> CallsClient:
+    return cls(**options)
+
+
+@overload
+async def gather_calls(
+    ids: CallIds, *, return_exceptions: Literal[False] = False, **options: Unpack[ClientOptions]
+) -> list[Call]: ...
+
+
+@overload
+async def gather_calls(
+    ids: CallIds, *, return_exceptions: Literal[True], **options: Unpack[ClientOptions]
+) -> list[Call | CallsError]: ...
+
+
+@overload
+async def gather_calls(
+    ids: CallIds, *, return_exceptions: bool, **options: Unpack[ClientOptions]
+) -> list[Call] | list[Call | CallsError]: ...
+
+
+async def gather_calls(
+    ids: CallIds, *, return_exceptions: bool = False, **options: Unpack[ClientOptions]
+) -> list[Call] | list[Call | CallsError]:
+    """Fetch many calls with a client that is opened for them and closed after them.
+
+    Args:
+        ids: Any (async) iterable of ids; see `CallsClient.gather_calls`.
+        return_exceptions: Whether an id that fails puts its error in its place.
+        **options: The client's options; see `CallsClient`.
+
+    Returns:
+        One entry for each id, in the order of the ids.
+
+    Raises:
+        CallsError: A call failed for good, or the client could not be made.
+    """
+    async with CallsClient(**options) as client:
+        return await client.gather_calls(ids, return_exceptions=return_exceptions)
