@@ -44,7 +44,7 @@ from calls_async.events import (
     RetryScheduled,
     Statistics,
 )
-from calls_async.models import Call, Caller, CallType, Contact, PhoneNumber
+from calls_async.models import Call, Caller, CallType, Contact, Extra, PhoneNumber
 from calls_async.outcomes import Failed, Fetched, Outcome
 
 __all__ = [
@@ -69,6 +69,7 @@ __all__ = [
     "DeadlineExceededError",
     "DecodeError",
     "Event",
+    "Extra",
     "Failed",
     "Fetched",
     "Hook",

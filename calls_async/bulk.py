@@ -90,7 +90,7 @@ class OutcomeStream:
     """The outcomes of many calls, as they come: one for each occurrence of each id.
 
     It is an async iterator, and an async context manager that ends all its work on the way out. Use
-    it as both, so that an early exit (a `break`, an exception) stops the requests at once:
+    it as both, so that an early exit (a `break`, an exception) stops the requests at once::
 
         async with client.stream_calls(ids) as outcomes:
             async for outcome in outcomes:

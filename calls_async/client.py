@@ -63,7 +63,7 @@ class CallsClient:
     """The client for the Calls API.
 
     It opens its connections with the first call, and belongs to the event loop and the process in
-    which that happens. Use it as an async context manager, or close it:
+    which that happens. Use it as an async context manager, or close it::
 
         async with CallsClient() as client:
             call = await client.get_call("123e4567-e89b-12d3-a456-426614174000")

@@ -1,0 +1,157 @@
+"""What has to hold before a change goes in; each session is one promise of CONTRIBUTING.md.
+
+Tools and versions come from pyproject.toml (dependency groups), so that an editor, a person and CI
+use the same ones. `nox` alone runs everything that the running interpreter can run.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.11.12"
+nox.options.default_venv_backend = "uv|virtualenv"  # uv where it is, because it is faster
+nox.options.error_on_missing_interpreters = True
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PACKAGE = Path("calls_async")
+PYTHONS = [
+    classifier.rpartition(" ")[2]
+    for classifier in PYPROJECT["project"]["classifiers"]
+    if re.fullmatch(r"Programming Language :: Python :: 3\.\d+", classifier)
+]
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+nox.options.sessions = [
+    "lint", "imports", "types", f"tests-{RUNNING}", "lowest", "coverage", "docs", "build",
+]  # fmt: skip
+
+
+def group(name: str) -> tuple[str, ...]:
+    """The requirements of one dependency group."""
+    return nox.project.dependency_groups(PYPROJECT, name)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and layout."""
+    session.install(*group("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """A lower row never imports a higher one."""
+    session.install(*group("imports"))
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Two checkers find nothing, and every public name has its whole type."""
+    session.install(".[test]", *group("types"))
+    session.run("mypy")
+    session.run("pyright")
+    session.run("pyright", "--verifytypes", PACKAGE.name, "--ignoreexternal")
+
+
+@nox.session(python=PYTHONS, download_python="never")  # a stand-in would hide what is missing
+def tests(session: nox.Session) -> None:
+    """The tests, on every supported Python."""
+    session.install(".[test]")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """The tests, with the lowest version of everything that pyproject.toml allows."""
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    floors = [
+        requirement.replace(">=", "==")
+        for requirement in (*PYPROJECT["project"]["dependencies"], *extras["cli"], *extras["test"])
+        if ">=" in requirement  # all but the project's own extras
+    ]
+    # One resolution with ".", so that a floor which another requirement raises is an error here.
+    session.install(".[test]", *floors)
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Every branch of rows 0 and 1 is taken by a test, and 95% of all."""
+    session.install("--editable", ".[test]", *group("cov"))
+    data = {"COVERAGE_FILE": str(Path(session.create_tmp()).resolve() / "coverage")}
+    session.run("coverage", "erase", env=data)
+    session.run("coverage", "run", "-m", "pytest", *session.posargs, env=data)
+    session.run("coverage", "combine", "--quiet", env=data)
+    session.run("coverage", "report", "--fail-under=95", env=data)
+    pure = ",".join(f"{module.replace('.', '/')}.py" for module in rows_0_and_1())
+    session.run("coverage", "report", f"--include={pure}", "--fail-under=100", env=data)
+
+
+def rows_0_and_1() -> list[str]:
+    """The pure modules, from the import contract that keeps them pure."""
+    contracts = PYPROJECT["tool"]["importlinter"]["contracts"]
+    return next(c["source_modules"] for c in contracts if c["type"] == "forbidden")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation builds without a warning, and every reference in it leads somewhere."""
+    session.install(".[cli]", *group("docs"))
+    output = Path("docs/_build/html")
+    session.run("sphinx-build", "-W", "-n", "--keep-going", "-E", "docs", str(output))
+    session.log(f"see {output / 'index.html'}")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """What would be published is whole, and runs where nothing else is installed."""
+    session.install(*group("build"))
+    dist = Path(session.create_tmp()).resolve() / "dist"
+    for old in dist.glob("*"):
+        old.unlink()
+    # The wheel is made from the sdist, which shows that the sdist is enough to build from.
+    session.run("python", "-m", "build", "--outdir", str(dist))
+    session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
+    (wheel,) = dist.glob("*.whl")
+    (sdist,) = dist.glob("*.tar.gz")
+    check_contents(session, wheel, sdist)
+
+    fresh = dist.parent / "fresh"
+    session.run("python", "-m", "venv", "--clear", str(fresh))
+    scripts = fresh / ("Scripts" if sys.platform == "win32" else "bin")
+    python = str(scripts / "python")
+    session.run(python, "-m", "pip", "install", "--quiet", f"{wheel}[cli]", external=True)
+    with session.chdir(fresh):  # away from the checkout, which would be imported otherwise
+        session.run(str(scripts / "calls-async"), "demo", external=True)
+
+
+def check_contents(session: nox.Session, wheel: Path, sdist: Path) -> None:
+    """The wheel is the package and its licence, the sdist also what tests and documents it."""
+    package = {path.as_posix() for path in PACKAGE.rglob("*") if is_source(path)}
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    shipped = {name for name in names if ".dist-info/" not in name}
+    if shipped != package:
+        session.error(f"the wheel differs from the package by {sorted(shipped ^ package)}")
+    if not any(name.endswith(".dist-info/licenses/LICENSE") for name in names):
+        session.error("the wheel has no licence")
+
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    others = {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "noxfile.py"}
+    tested = {path.as_posix() for path in Path("tests").rglob("*") if is_source(path)}
+    if missing := (package | others | tested) - names:
+        session.error(f"the sdist lacks {sorted(missing)}")
+
+
+def is_source(path: Path) -> bool:
+    """Whether it is a file that somebody wrote."""
+    return path.is_file() and path.suffix != ".pyc"
