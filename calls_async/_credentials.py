@@ -27,7 +27,7 @@ class Credentials:
         self._provider = None if isinstance(source, ApiKey) else source
         self.held = source if isinstance(source, ApiKey) else None
         """The key to use now; `None` while the provider has not been asked."""
-        self._refused: ApiKey | None = None
+        self._refused: set[ApiKey] = set()
         self._asking = asyncio.Lock()
 
     async def current(self) -> ApiKey:
@@ -51,16 +51,23 @@ class Credentials:
         if self._provider is None:
             return None
         async with self._asking:
-            if self.held == refused and self._refused != refused:
-                self._refused = refused
-                self.held = await self._ask()
+            if self.held in (refused, None) and refused not in self._refused:
+                # From here on nobody sends the refused key, whatever comes of the asking.
+                self.held = None
+                self._refused.add(refused)
+                try:
+                    self.held = await self._ask()
+                except asyncio.CancelledError:
+                    self._refused.discard(refused)  # the next in line asks in its place
+                    raise
         return None if self.held == refused else self.held
 
     async def _ask(self) -> ApiKey:
         assert self._provider is not None  # noqa: S101 (without one there is nothing to ask)
         try:
             given = self._provider()
-            text = await given if inspect.isawaitable(given) else given
+            if inspect.isawaitable(given):
+                given = await given
         except Exception as exc:
             raise ConfigurationError(f"the api_key provider raised {type(exc).__name__}") from exc
-        return ApiKey(text)
+        return ApiKey(given, origin="what the api_key provider gave")

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
@@ -43,6 +43,8 @@ from calls_async.errors import (
 from calls_async.outcomes import Failed, Fetched, Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from calls_async._credentials import Credentials
     from calls_async._scope import Scope
     from calls_async._secret import ApiKey
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
     from calls_async.events import Event, Hook
 
 _log = logging.getLogger("calls_async")
+
+K = TypeVar("K")
 
 
 @attrs.define
@@ -112,7 +116,11 @@ class Fetcher:
         if (problem := check_call_id(call_id)) is not None:
             settled: Done | Fail = Fail(error=problem)
         else:
-            settled = await until_settled(course.attempt, scope.sleep)
+            scope.began()
+            try:
+                settled = await until_settled(course.attempt, scope.sleep)
+            finally:
+                scope.ended()
         outcome = self._outcome(course, index, settled)
         if self.hooks:
             self.tell(events.CallFinished(at=self.loop.time(), outcome=outcome))
@@ -176,11 +184,15 @@ class _Course:
         if self._is_stopped():
             return Fail(error=self._called_off())
         try:
-            key = fetcher.credentials.held or await self._key()
+            key = fetcher.credentials.held
+            if key is None:
+                key = await self._asked(fetcher.credentials.current())
         except CallsError as exc:
             return Fail(error=self._final(exc, exc.stopped_by or StoppedBy.KEY_REFUSED))
         if not await fetcher.throttle.admit(self.scope, self._deadline()):
             return Fail(error=self._called_off())
+        # Others may have been refused this key while the call was parked.
+        key = fetcher.credentials.held or key
         try:
             came = await self._exchange(key)
         finally:
@@ -190,17 +202,26 @@ class _Course:
         found = assess(self.call_id, came, now=time.time(), scrub=key.scrub)
         verdict = found if isinstance(found, Done) else await self._judge(found, key)
         self._report(came, verdict)
-        if isinstance(verdict, RetryIn) and self._is_stopped():
-            return Fail(error=self._called_off())
         return verdict
 
-    async def _key(self) -> ApiKey:
-        """The key, asked of the caller's provider within the call's time."""
+    async def _asked(self, question: Awaitable[K]) -> K:
+        """What the caller's key provider answers, within the call's time."""
+        now = self.fetcher.loop.time()
         try:
-            async with asyncio.timeout_at(self._deadline()):
-                return await self.fetcher.credentials.current()
+            async with asyncio.timeout_at(now + self._left(now)) as timeout:
+                with self.scope.pull(timeout):
+                    return await question
         except TimeoutError:
-            raise self._called_off() from None
+            raise self._unanswered() from None
+
+    def _unanswered(self) -> CallsError:
+        if self._is_stopped():
+            return self._called_off()
+        late = DeadlineExceededError(
+            f"the api_key provider gave no key within the {self.total:g} s for the whole call"
+        )
+        late.__cause__ = self.last
+        return self._final(late, StoppedBy.DEADLINE)
 
     async def _exchange(self, key: ApiKey) -> Answer | CallsError | None:
         """Send one request and read its answer, within the attempt's time and the call's.
@@ -229,7 +250,9 @@ class _Course:
         except TimeoutError:
             came = None if self.scope.aborted else self._timed_out(left)
         if isinstance(came, ConnectError | TLSError):
-            counters.requests -= 1  # it never got as far as the wire
+            # It never got as far as the wire.
+            counters.requests -= 1
+            counters.retries -= self.attempts > 1
         finished = fetcher.loop.time()
         self.spent += finished - started
         self._took = finished - started
@@ -247,11 +270,11 @@ class _Course:
         """Count a failed attempt, and ask what comes of the call."""
         error = fault.error
         renewed = False
-        if isinstance(error, AuthenticationError):
+        if isinstance(error, AuthenticationError) and not self._is_stopped():
             try:
-                renewed = await self.fetcher.credentials.renewed(key) is not None
+                renewed = await self._asked(self.fetcher.credentials.renewed(key)) is not None
             except CallsError as exc:
-                return Fail(error=self._final(exc, StoppedBy.KEY_REFUSED))
+                return Fail(error=self._final(exc, exc.stopped_by or StoppedBy.KEY_REFUSED))
         if isinstance(error, RateLimitedError):
             self.throttled += 1
         elif not renewed:
@@ -282,6 +305,8 @@ class _Course:
         self.last = verdict.error
         if isinstance(verdict, RetryIn):
             self.spent += verdict.backoff
+            if self.strategies is not None:
+                self.strategies.slept(verdict.delay)
         return verdict
 
     def _report(self, came: Answer | CallsError, verdict: Verdict) -> None:

@@ -48,4 +48,4 @@ class Gate:
         return True
 
     def __repr__(self) -> str:
-        return f"Gate(not_before={self.not_before:g}, pace={self._pace!r})"
+        return f"Gate(not_before={self.not_before:.3f}, pace={self._pace!r})"

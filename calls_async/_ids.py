@@ -8,6 +8,7 @@ surrogate has no encoding at all. Everything else is percent-encoded as UTF-8, s
 from __future__ import annotations
 
 import re
+import reprlib
 from typing import Final
 from urllib.parse import quote
 
@@ -23,8 +24,9 @@ def check_call_id(call_id: object) -> InvalidCallIdError | None:
     """What keeps `call_id` from being asked for; `None` if nothing does."""
     if not isinstance(call_id, str):
         kind = type(call_id).__name__
+        # reprlib: whatever this is, its own repr may be endless, or raise.
         return InvalidCallIdError(
-            f"a call id must be a str, not {kind}", call_id=repr(call_id)[:80]
+            f"a call id must be a str, not {kind}", call_id=reprlib.repr(call_id)
         )
     if not call_id:
         problem = "is empty"

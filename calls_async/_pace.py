@@ -2,7 +2,8 @@
 
 It is the generic cell rate algorithm with a burst of one. Timers wake late, by up to a few
 milliseconds; at high rates a late start must not push all later ones back, so a lateness of up to
-`SLACK` is made up for. An interval longer than that never has two starts in it.
+`SLACK` is made up for: the next start is due as if this one had been in time. A start that is later
+than that was not waited for, and the next is due a whole interval after it.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class Pace:
 
     def started(self, now: float, *, at_least: float = 0.0) -> None:
         """Note a start at `now`; the next is due one interval (at least `at_least` s) later."""
-        interval = max(self.interval, at_least)
-        self._due = max(self._due + interval, now + interval - min(SLACK, interval))
+        in_time = self._due if now - self._due <= SLACK else now
+        self._due = in_time + max(self.interval, at_least)
 
     def __repr__(self) -> str:
         return f"Pace(interval={self.interval:g})"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_never
 
-from calls_async._verdict import NO_OPINION, Done, Fail, Opinion, RetryIn, Verdict
+from calls_async._verdict import Done, Fail, Opinion, RetryIn, Verdict
 from calls_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -94,20 +94,16 @@ class Strategies:
         self._state.idle_for += seconds
 
 
-async def ask(strategies: Strategies | None, error: CallsError, attempts: int) -> Opinion:
-    """What the caller's strategies say, if there are any."""
-    return NO_OPINION if strategies is None else await strategies.opinion(error, attempts)
-
-
 async def _answer(given: Any) -> Any:
     return await given if inspect.isawaitable(given) else given
 
 
 def _seconds(given: Any) -> float:
     # asyncio.sleep(nan) never returns, and a negative or endless wait is as little meant.
-    seconds = float(given)
+    try:
+        seconds = float(given)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
     if not 0.0 <= seconds < math.inf:
-        raise ConfigurationError(
-            f"RetryPolicy(wait=...) returned {seconds!r}, not a number of seconds"
-        )
+        raise ConfigurationError(f"RetryPolicy(wait=...) returned {given!a}, no number of seconds")
     return seconds

@@ -11,7 +11,7 @@ import asyncio
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
-from calls_async.errors import CallsError, DeadlineExceededError, StoppedBy, amended
+from calls_async.errors import CallsError, StoppedBy, amended
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -49,8 +49,9 @@ class Scope:
         for wait in self._waits:
             _settle(wait, False)  # noqa: FBT003 (a future's result)
         self.aborted = self.aborted or abort
-        for ended in (*self._pulls, *(self._requests if abort else ())):
-            ended.reschedule(asyncio.get_running_loop().time())
+        for timeout in (*self._pulls, *(self._requests if abort else ())):
+            if not timeout.expired():  # else it is ending already
+                timeout.reschedule(asyncio.get_running_loop().time())
         for child in self._children:
             child.stop(error, abort=abort)
 
@@ -58,6 +59,12 @@ class Scope:
         """Take a scope that is no longer needed off its parent's hands."""
         if self._parent is not None:
             self._parent._children.discard(self)  # noqa: SLF001 (the same class)
+
+    def began(self) -> None:
+        """Note that one more of the scope's calls is under way."""
+
+    def ended(self) -> None:
+        """Note that a call has its outcome, or was cancelled."""
 
     def answered(self) -> None:
         """Note that the server gave a final answer to one of the scope's calls."""
@@ -76,16 +83,16 @@ class Scope:
             until: When to stop waiting, by the event loop's clock.
 
         Returns:
-            Whether somebody did.
+            Whether somebody did, and the scope was not stopped before this wait could go on.
         """
         if self.stopped is not None:
-            return False
+            _settle(wait, False)  # noqa: FBT003 (a future's result)
         timer = None
         if until is not None:
             timer = wait.get_loop().call_at(until, _settle, wait, False)  # noqa: FBT003
         self._waits.add(wait)
         try:
-            return await wait
+            return await wait and self.stopped is None
         finally:
             self._waits.discard(wait)
             if timer is not None:
@@ -106,15 +113,17 @@ class Scope:
         return _listed(self._requests, timeout)
 
     def pull(self, timeout: asyncio.Timeout) -> AbstractContextManager[None]:
-        """A wait for the caller's own source of ids, which `timeout` times: `stop` ends it."""
+        """A wait for the caller's own code, which `timeout` times: `stop` ends it."""
         return _listed(self._pulls, timeout)
 
 
 class Batch(Scope):
     """The calls of one gather or stream, which share their patience.
 
-    The batch gives up when no call of it had a final answer for `patience` seconds, or as soon as
-    the server's wish for silence makes that certain. What was not sent by then is not sent.
+    The batch gives up when an attempt fails and no call had a final answer for `patience` seconds,
+    or as soon as the server's wish for silence makes that certain. What was not sent by then is not
+    sent. While no call is under way, because the source or the consumer takes its time, patience
+    does not run: the server cannot be blamed.
 
     Args:
         parent: The client's scope.
@@ -126,13 +135,17 @@ class Batch(Scope):
         self._loop = asyncio.get_running_loop()
         self._patience = patience
         self._since = self._loop.time()
-        self._last: CallsError | None = None
-        self._timer = self._loop.call_at(self._since + patience, self._check)
+        self._under_way = 0
 
-    def leave(self) -> None:
-        """Take the batch off the client's hands, and stop its clock."""
-        self._timer.cancel()
-        super().leave()
+    def began(self) -> None:
+        """Patience begins when the first call is under way."""
+        if not self._under_way:
+            self._since = self._loop.time()
+        self._under_way += 1
+
+    def ended(self) -> None:
+        """See `began`."""
+        self._under_way -= 1
 
     def answered(self) -> None:
         """Patience begins anew."""
@@ -140,31 +153,20 @@ class Batch(Scope):
 
     def failed(self, error: CallsError, silence: float) -> None:
         """Give up if the silence asked for is longer than patience lasts."""
-        self._last = error
         if self._loop.time() + silence > self._since + self._patience:
-            self._give_up()
+            self.stop(
+                amended(
+                    error,
+                    call_id=None,
+                    attempts=0,
+                    elapsed=self._patience,
+                    stopped_by=StoppedBy.PATIENCE,
+                )
+            )
 
     def refused(self, error: CallsError) -> None:
         """Give up: the rest would be refused as well."""
         self.stop(error)
-
-    def _check(self) -> None:
-        if self._loop.time() < self._since + self._patience:
-            self._timer = self._loop.call_at(self._since + self._patience, self._check)
-        else:
-            self._give_up()
-
-    def _give_up(self) -> None:
-        reason = self._last or DeadlineExceededError(f"no answer for {self._patience:g} s")
-        self.stop(
-            amended(
-                reason,
-                call_id=None,
-                attempts=0,
-                elapsed=self._patience,
-                stopped_by=StoppedBy.PATIENCE,
-            )
-        )
 
 
 @contextmanager

@@ -24,6 +24,7 @@ class ApiKey:
 
     Args:
         text: The key alone, as the vendor's page has it: `sk_live_xxx` or `sk_test_xxx`.
+        origin: Where it comes from, for the message.
 
     Raises:
         ConfigurationError: The text cannot be a key. The message never quotes it.
@@ -31,9 +32,9 @@ class ApiKey:
 
     __slots__ = ("_text",)
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, origin: str = "api_key") -> None:
         if problem := _problem(text):
-            raise ConfigurationError(f"the API key {problem}")
+            raise ConfigurationError(f"{origin} {problem}")
         self._text = text
 
     def authorization(self) -> str:

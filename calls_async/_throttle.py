@@ -7,12 +7,13 @@ those who wait are served in the order in which they came. Decisions are made sy
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from calls_async._gate import Gate
 
 if TYPE_CHECKING:
+    import asyncio
+
     from calls_async._scope import Scope
     from calls_async.config import Limits
 
@@ -67,15 +68,15 @@ class Throttle:
         turn: asyncio.Future[bool] = self._loop.create_future()
         self._queue[turn] = None
         self._pump()
+        admitted = False
         try:
-            return await scope.wait(turn, until)
-        except asyncio.CancelledError:
-            # Cancelled in the very turn in which the permit was granted.
-            if turn.done() and not turn.cancelled() and turn.result():
-                self.release()
-            raise
+            admitted = await scope.wait(turn, until)
         finally:
             self._queue.pop(turn, None)
+            # Granted in the very turn in which the call was cancelled, or its scope stopped.
+            if not admitted and turn.done() and not turn.cancelled() and turn.result():
+                self.release()
+        return admitted
 
     def release(self) -> None:
         """Give a permit back."""

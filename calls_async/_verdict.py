@@ -7,7 +7,7 @@ followed by another try. No clock, no randomness and no I/O, so that every branc
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -104,7 +104,7 @@ class Progress:
         call_id: The id asked for.
         attempts: Requests started.
         transient: Transient failures among them.
-        throttled: Throttled answers among them.
+        throttled: Throttled answers among them. What is neither was a key that could be renewed.
         elapsed: Seconds since the call began.
         left: Seconds of its time that are left.
         in_batch: Whether it is part of a batch, whose patience is the batch's.
@@ -151,29 +151,35 @@ def assess(
         call_id: The id asked for.
         came: The answer, or what kept it from arriving.
         now: The wall clock, in seconds since the epoch, for hints in answers without a date.
-        scrub: Takes the key out of a body that an error will carry.
+        scrub: Takes the key out of what an error will carry.
     """
     if isinstance(came, CallsError):
         return Fault(error=came)
     hint = read_hint(came.status, came.headers, now)
     if came.status != HTTPStatus.OK:
         return Fault(error=_status_error(came, hint, now, scrub), hint=hint)
-    request_id = came.headers.get("x-request-id")
     try:
         call = decode_call(came.body)
     except DecodeError as error:
-        raw = scrub(error.raw)
-        return Fault(error=amended(error, raw=raw, request_id=request_id), hint=hint)
+        undecoded = amended(
+            error,
+            call_id=call_id,  # not the id that the document gives itself
+            raw=scrub(error.raw),
+            request_id=_field(came, "x-request-id", scrub),
+        )
+        return Fault(error=undecoded, hint=hint)
     if call.id != call_id:
         # Answers can be swapped on the way: aiohttp hands an unsolicited answer on an idle
         # connection to the next request, and caches mix up keys. The record stays here.
+        received_id = _scrubbed(call.id, scrub)
         mismatch = MismatchedCallError(
-            f"the answer is the record of call {call.id!a}",
-            received_id=call.id,
+            f"the answer is the record of call {received_id[:80]!a}",
+            received_id=received_id,
             raw=scrub(came.body),
-            request_id=request_id,
+            request_id=_field(came, "x-request-id", scrub),
         )
         return Fault(error=mismatch, hint=hint)
+    request_id = came.headers.get("x-request-id")
     return Done(call=call, raw=came.body, request_id=request_id, cool_down=hint.wait or 0.0)
 
 
@@ -196,13 +202,13 @@ def _status_error(
         message = f"the server answered {status}"
     about: dict[str, Any] = {
         "status": status,
-        "request_id": answer.headers.get("x-request-id"),
+        "request_id": _field(answer, "x-request-id", scrub),
         "body": scrub(answer.body).decode(errors="replace")[:BODY_EXCERPT],
         "retry_after": hint.wait,
         "retry_at": _later(now, hint.wait),
     }
     if 300 <= status < 400:
-        location = answer.headers.get("location")
+        location = _field(answer, "location", scrub)
         return RedirectError(message, location=location, **about)
     if status == HTTPStatus.SERVICE_UNAVAILABLE and hint.wait is not None:
         return RateLimitedError(message, **about)
@@ -211,12 +217,18 @@ def _status_error(
 
 
 def _later(now: float, wait: float | None) -> datetime | None:
-    if wait is None:
-        return None
-    try:
-        return datetime.fromtimestamp(now, UTC) + timedelta(seconds=wait)
-    except OverflowError:  # the server named a time beyond the calendar
-        return datetime.max.replace(tzinfo=UTC)
+    # No wait is longer than `LONGEST_WAIT`, so the calendar has room for it.
+    return None if wait is None else datetime.fromtimestamp(now + wait, UTC)
+
+
+def _field(answer: Answer, name: str, scrub: Callable[[bytes], bytes]) -> str | None:
+    value = answer.headers.get(name)
+    return None if value is None else _scrubbed(value, scrub)
+
+
+def _scrubbed(text: str, scrub: Callable[[bytes], bytes]) -> str:
+    # In a header, bytes that are no UTF-8 arrive as lone surrogates; they pass as they are.
+    return scrub(text.encode(errors="surrogatepass")).decode(errors="surrogatepass")
 
 
 # --- What comes next -----------------------------------------------------------------------------
@@ -286,13 +298,14 @@ def _stopped_by(
     fault: Fault, progress: Progress, policy: RetryPolicy, opinion: Opinion, *, counted: float
 ) -> StoppedBy | None:
     """The first reason against another try; `None` if there is none."""
-    if progress.key_renewed:
-        return _too_late(fault, progress, policy, counted=counted)
-    return (
-        _helpless(fault, progress, opinion)
+    reason = (
+        (None if progress.key_renewed else _helpless(fault, progress, opinion))
         or _exhausted(fault, progress, policy, opinion)
         or _too_late(fault, progress, policy, counted=counted)
     )
+    # Whatever else speaks against another try: a refused key is what a batch must hear of.
+    refused = isinstance(fault.error, AuthenticationError) and not progress.key_renewed
+    return StoppedBy.KEY_REFUSED if reason and refused else reason
 
 
 def _helpless(fault: Fault, progress: Progress, opinion: Opinion) -> StoppedBy | None:
@@ -304,22 +317,24 @@ def _helpless(fault: Fault, progress: Progress, opinion: Opinion) -> StoppedBy |
         return StoppedBy.SERVER
     if opinion.retry is not None:
         return None if opinion.retry else StoppedBy.STRATEGY
-    if hint.should_retry or (error.retryable and not isinstance(error, MismatchedCallError)):
-        return None
-    if isinstance(error, MismatchedCallError):
+    if isinstance(error, MismatchedCallError):  # once, for its headers may be another's as well
         return StoppedBy.FINAL if progress.mismatched else None
-    return StoppedBy.KEY_REFUSED if isinstance(error, AuthenticationError) else StoppedBy.FINAL
+    return None if hint.should_retry or error.retryable else StoppedBy.FINAL
 
 
 def _exhausted(
     fault: Fault, progress: Progress, policy: RetryPolicy, opinion: Opinion
 ) -> StoppedBy | None:
-    """Whether the call has had its attempts; throttled ones are counted apart."""
+    """Whether the call has had its attempts; throttled ones and renewals are counted apart."""
     if opinion.stop is not None:
         return StoppedBy.STRATEGY if opinion.stop else None
     if isinstance(fault.error, RateLimitedError):
         spent = progress.throttled >= policy.max_throttled_attempts
         return StoppedBy.THROTTLED_ATTEMPTS if spent else None
+    if progress.key_renewed:
+        # A provider that mints a key each time it is asked would otherwise go on for ever.
+        renewals = progress.attempts - progress.transient - progress.throttled
+        return StoppedBy.KEY_REFUSED if renewals > policy.max_attempts else None
     spent = progress.transient >= policy.max_attempts
     return StoppedBy.ATTEMPTS if spent else None
 

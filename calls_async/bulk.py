@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
-from contextlib import AbstractContextManager, suppress
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
+from contextlib import AbstractContextManager, aclosing, suppress
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, assert_never
 
 import attrs
 
@@ -28,6 +28,9 @@ __all__ = ["CallIds", "OutcomeStream"]
 
 CallIds: TypeAlias = Iterable[str] | AsyncIterable[str]
 """Ids from anything that can be iterated, synchronously or asynchronously."""
+
+Numbered: TypeAlias = AsyncGenerator[tuple[int, str], None]
+"""Ids, each with its position among those that the caller gave."""
 
 
 class Job(Protocol):
@@ -60,21 +63,21 @@ async def gather(
         CallsError: An id failed for good and `return_exceptions` is false. By then everything else
             was cancelled and has ended. An invalid id is found before anything is sent.
     """
-    distinct: list[str] = []
-    places: list[int] = []  # where in `distinct` each of the ids is
-    known: dict[str, int] = {}
-    async for call_id in iterate(ids):
-        problem = check_call_id(call_id)
-        if problem is not None and not return_exceptions:
-            raise problem
-        place = len(distinct)
-        if problem is None:  # what is no valid id may not even be hashable
-            place = known.setdefault(call_id, place)
-        if place == len(distinct):
-            distinct.append(call_id)
-        places.append(place)
+    wanted: list[tuple[int, str]] = []  # each distinct id, where it occurs for the first time
+    first: dict[str, int] = {}
+    places: list[int] = []  # where the result of each occurrence is
+    async with aclosing(numbered(ids)) as given:
+        async for index, call_id in given:
+            problem = check_call_id(call_id)
+            if problem is not None and not return_exceptions:
+                raise problem
+            # What is no valid id may not even be hashable.
+            place = first.setdefault(call_id, index) if problem is None else index
+            if place == index:
+                wanted.append((index, call_id))
+            places.append(place)
     results: dict[int, Call | CallsError] = {}
-    async with OutcomeStream(open_job, distinct, width=width, finite=True) as outcomes:
+    async with OutcomeStream(open_job, _each(wanted), width=width, finite=True) as outcomes:
         async for outcome in outcomes:
             match outcome:
                 case Fetched(index=place, call=call):
@@ -83,6 +86,8 @@ async def gather(
                     if not return_exceptions:
                         raise error
                     results[place] = error
+                case _:
+                    assert_never(outcome)
     return [results[place] for place in places]
 
 
@@ -104,9 +109,9 @@ class OutcomeStream:
     """
 
     def __init__(
-        self, open_job: Callable[[], Job], ids: CallIds, *, width: int, finite: bool = False
+        self, open_job: Callable[[], Job], source: Numbered, *, width: int, finite: bool = False
     ) -> None:
-        self._crew = _Crew(open_job, ids, width=width, finite=finite)
+        self._crew = _Crew(open_job, source, width=width, finite=finite)
 
     def __aiter__(self) -> Self:
         return self
@@ -139,17 +144,17 @@ class _Crew:
 
     Args:
         open_job: Opens the batch, when the first outcome is asked for.
-        ids: The source.
+        source: The ids.
         width: How many ids may be on their way, and as many outcomes wait for the consumer.
         finite: Whether a stopped batch pulls the rest of the source all the same, so that each id
             gets its error; otherwise the iteration ends with that error.
     """
 
     def __init__(
-        self, open_job: Callable[[], Job], ids: CallIds, *, width: int, finite: bool
+        self, open_job: Callable[[], Job], source: Numbered, *, width: int, finite: bool
     ) -> None:
         self._open_job = open_job
-        self._source = iterate(ids)
+        self._source = source
         self._width = width
         self._finite = finite
         self._job: Job | None = None
@@ -157,14 +162,14 @@ class _Crew:
         self._workers: set[asyncio.Task[None]] = set()
         self._busy = 0
         self._turn = asyncio.Lock()
-        self._pulled = 0
         self._drained = False
         self._over = False
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         # An id on its way, and the future that later occurrences of it wait for, once one does.
         self._flights: dict[str, asyncio.Future[Outcome] | None] = {}
-        # `None` comes last.
-        self._ready: asyncio.Queue[Outcome | None] = asyncio.Queue(maxsize=width)
+        # The room is what bounds the outcomes that wait; so the end, `None`, always finds a place.
+        self._room = asyncio.Semaphore(width)
+        self._ready: asyncio.Queue[Outcome | None] = asyncio.Queue()
 
     async def next(self) -> Outcome:
         """The next outcome; raises what ended the work once all outcomes are handed over."""
@@ -176,8 +181,8 @@ class _Crew:
             self._hire(self._job)
         outcome = await self._ready.get()
         if outcome is not None:
+            self._room.release()
             return outcome
-        self._pass_on_the_end()
         await self.disband()
         if self._error is not None:
             raise self._error
@@ -185,9 +190,7 @@ class _Crew:
 
     async def disband(self) -> None:
         """Cancel the workers and wait until the last one has ended."""
-        self._over = True
-        for worker in self._workers:
-            worker.cancel()
+        self._dismiss()
         interrupted: asyncio.CancelledError | None = None
         while self._workers:
             try:
@@ -195,29 +198,23 @@ class _Crew:
             except asyncio.CancelledError as exc:  # they are ending; nobody is left behind
                 interrupted = exc
         await self._source.aclose()
-        if self._job is not None:
-            self._job.leave()
-        self._pass_on_the_end()
         if interrupted is not None:
             raise interrupted
 
-    def _pass_on_the_end(self) -> None:
-        """Wake a further consumer, should one wait in another task."""
-        with suppress(asyncio.QueueFull):  # then nobody waits
-            self._ready.put_nowait(None)
-
     def abandon(self) -> None:
-        """Cancel the workers from wherever the collector runs."""
-        if self._workers and self._loop is not None:
-            with suppress(RuntimeError):  # the loop is closed, and they with it
+        """End the work from wherever the collector runs, without waiting for it."""
+        if self._loop is not None and not self._over:
+            with suppress(RuntimeError):  # the loop is closed, and the workers with it
                 self._loop.call_soon_threadsafe(self._dismiss)
 
     def _dismiss(self) -> None:
         self._over = True
         for worker in self._workers:
             worker.cancel()
+            self._room.release()  # the caller's code may swallow a cancellation
         if self._job is not None:
             self._job.leave()
+        self._ready.put_nowait(None)  # a consumer may wait in another task
 
     def _hire(self, job: Job) -> None:
         """Take on one more worker, if the window has room for it."""
@@ -230,18 +227,26 @@ class _Crew:
     async def _work(self, job: Job) -> None:
         """Pull, fetch and hand over, until the source has no more."""
         try:
-            while (pulled := await self._pull(job)) is not None:
+            while (pulled := await self._pull(job)) is not None and not self._over:
                 self._hire(job)
-                await self._ready.put(await self._settle(job, *pulled))
-        except Exception as exc:  # noqa: BLE001 (the caller's source or strategy: theirs to see)
+                outcome = await self._settle(job, *pulled)
+                await self._room.acquire()
+                self._ready.put_nowait(outcome)
+        except BaseException as exc:
+            # The caller's source or strategy raised, or somebody else cancelled this task: either
+            # way an outcome is missing, and the consumer has to know.
             self._drained = True
-            self._error = self._error or exc
-        self._busy -= 1
-        if not self._busy:
-            await self._ready.put(None)
+            if not self._over:
+                self._error = self._error or exc
+            if not isinstance(exc, Exception):
+                raise
+        finally:
+            self._busy -= 1
+            if not self._busy:
+                self._ready.put_nowait(None)
 
-    async def _pull(self, job: Job) -> tuple[str, int] | None:
-        """The next id and its index; `None` if no more is to be fetched."""
+    async def _pull(self, job: Job) -> tuple[int, str] | None:
+        """The next id with its index; `None` if no more is to be fetched."""
         async with self._turn:
             if self._drained:
                 return None
@@ -250,10 +255,7 @@ class _Crew:
                 if job.stopped is None or self._finite:
                     async with waiting:
                         with job.pull(waiting):
-                            call_id = await anext(self._source)
-                            index = self._pulled
-                            self._pulled += 1
-                            return call_id, index
+                            return await anext(self._source)
             except StopAsyncIteration:
                 self._drained = True
                 return None
@@ -264,7 +266,7 @@ class _Crew:
             self._error = self._error or job.stopped
             return None
 
-    async def _settle(self, job: Job, call_id: Any, index: int) -> Outcome:
+    async def _settle(self, job: Job, index: int, call_id: Any) -> Outcome:
         """The outcome of one occurrence; an id that is on its way already is not sent again."""
         if not isinstance(call_id, str):
             return await job.fetch(call_id, index)  # which refuses it; it may not even be hashable
@@ -288,8 +290,8 @@ class _Crew:
         return outcome
 
 
-async def iterate(ids: CallIds) -> AsyncGenerator[str, None]:
-    """The ids one by one, from whatever holds them.
+def numbered(ids: CallIds) -> Numbered:
+    """The ids one by one, from whatever holds them, each with its position.
 
     Raises:
         ConfigurationError: It is nothing that holds ids; one `str` is not, though it iterates.
@@ -300,9 +302,20 @@ async def iterate(ids: CallIds) -> AsyncGenerator[str, None]:
             f"ids must be an iterable of call ids, not one {type(ids).__name__}: "
             "for a single call use get_call"
         )
+    return _number(ids)
+
+
+async def _number(ids: CallIds) -> Numbered:
     if isinstance(ids, AsyncIterable):
+        index = 0
         async for call_id in ids:
-            yield call_id
+            yield index, call_id
+            index += 1
     else:
-        for call_id in ids:
-            yield call_id
+        for pair in enumerate(ids):
+            yield pair
+
+
+async def _each(pairs: Iterable[tuple[int, str]]) -> Numbered:
+    for pair in pairs:
+        yield pair

@@ -167,8 +167,8 @@ class CallsClient:
         """
         settings = attrs.evolve(
             self._config,
-            retry=retry or self._config.retry,
-            timeouts=timeouts or self._config.timeouts,
+            retry=self._config.retry if retry is None else retry,
+            timeouts=self._config.timeouts if timeouts is None else timeouts,
             hooks=self._config.hooks if hooks is None else config.check_hooks(hooks),
         )
         child = type(self).__new__(type(self))
@@ -253,8 +253,11 @@ class CallsClient:
         Returns:
             An async iterator of `Fetched` and `Failed`, and an async context manager that ends the
             work on the way out. `index` says which occurrence an outcome belongs to.
+
+        Raises:
+            ConfigurationError: `ids` is nothing that holds ids.
         """
-        return OutcomeStream(self._open_job, ids, width=self._width)
+        return OutcomeStream(self._open_job, bulk.numbered(ids), width=self._width)
 
     # --- Lifecycle -----------------------------------------------------------------------------
 

@@ -7,11 +7,12 @@ option here and now, not a surprise under load.
 from __future__ import annotations
 
 import ipaddress
-import math
 import platform
 import re
 import ssl
+import sys
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -36,32 +37,37 @@ KeyProvider: TypeAlias = Callable[[], str | Awaitable[str]]
 """Gives the API key, at once or when awaited; asked again after a 401, once per key."""
 
 
-def _number(
-    *, least: float, below_is: str, optional: bool = False, whole: bool = False
-) -> Callable[[object, attrs.Attribute[Any], Any], None]:
+@attrs.frozen(kw_only=True)
+class _Number:
     """A validator for a finite number of at least `least` (`bool` is no number)."""
-    kinds: tuple[type, ...] = (int,) if whole else (int, float)
 
-    def check(policy: object, option: attrs.Attribute[Any], value: object) -> None:
-        if optional and value is None:
+    least: float
+    below_is: str
+    optional: bool = False
+    whole: bool = False
+
+    def __call__(self, policy: object, option: attrs.Attribute[Any], value: object) -> None:
+        self.check(f"{type(policy).__name__}({option.name}=...)", value)
+
+    def check(self, name: str, value: object) -> None:
+        if self.optional and value is None:
             return
+        kinds = int if self.whole else int | float
         if isinstance(value, bool) or not isinstance(value, kinds):
-            kind = "a whole number" if whole else "a number"
+            kind = "a whole number" if self.whole else "a number"
             problem = f"must be {kind}, not {type(value).__name__}"
-        elif not math.isfinite(value):  # type: ignore[arg-type]
-            problem = f"must be finite, not {value!r}"
-        elif value < least:  # type: ignore[operator]
-            problem = f"must be {below_is}, not {value!r}"
+        elif not -sys.float_info.max <= value <= sys.float_info.max:  # nan is not in there either
+            problem = "must be finite, and not beyond all floats"
+        elif value < self.least:
+            problem = f"must be {self.below_is}, not {value!r}"
         else:
             return
-        raise ConfigurationError(f"{type(policy).__name__}({option.name}=...) {problem}")
-
-    return check
+        raise ConfigurationError(f"{name} {problem}")
 
 
-_seconds = _number(least=0.0, below_is="0 seconds or more")
-_positive_seconds = _number(least=0.001, below_is="at least a millisecond")
-_count = _number(least=1, below_is="at least 1", whole=True)
+_seconds = _Number(least=0.0, below_is="0 seconds or more")
+_positive_seconds = _Number(least=0.001, below_is="at least a millisecond")
+_count = _Number(least=1, below_is="at least 1", whole=True)
 
 
 def _strategy(policy: object, option: attrs.Attribute[Any], value: object) -> None:
@@ -70,6 +76,18 @@ def _strategy(policy: object, option: attrs.Attribute[Any], value: object) -> No
             f"{type(policy).__name__}({option.name}=...) must be a tenacity strategy, "
             f"not {type(value).__name__}"
         )
+
+
+def _instance_of(kind: type) -> Callable[[object, attrs.Attribute[Any], object], None]:
+    """A validator like attrs' own, which would raise a `TypeError`."""
+
+    def check(_: object, option: attrs.Attribute[Any], value: object) -> None:
+        if not isinstance(value, kind):
+            raise ConfigurationError(
+                f"{option.name} must be a {kind.__name__}, not {type(value).__name__}"
+            )
+
+    return check
 
 
 @attrs.frozen(kw_only=True)
@@ -100,7 +118,7 @@ class RetryPolicy:
     backoff_base: float = attrs.field(default=0.05, validator=_seconds)
     throttle_backoff_base: float = attrs.field(default=1.0, validator=_seconds)
     backoff_factor: float = attrs.field(
-        default=2.0, validator=_number(least=1.0, below_is="at least 1")
+        default=2.0, validator=_Number(least=1.0, below_is="at least 1")
     )
     max_backoff: float = attrs.field(default=20.0, validator=_seconds)
     max_server_wait: float = attrs.field(default=120.0, validator=_seconds)
@@ -144,9 +162,9 @@ class Limits:
     max_concurrency: int = attrs.field(default=64, validator=_count)
     max_rate: float | None = attrs.field(
         default=None,
-        validator=_number(least=0.001, below_is="at least 0.001 a second", optional=True),
+        validator=_Number(least=0.001, below_is="at least 0.001 a second", optional=True),
     )
-    patience: float = attrs.field(default=300.0, validator=_seconds)
+    patience: float = attrs.field(default=300.0, validator=_positive_seconds)
     max_body_bytes: int = attrs.field(default=1_048_576, validator=_count)
 
 
@@ -155,19 +173,19 @@ class ClientConfig:
     """One client's configuration, complete and checked: what `CallsClient(...)` was given.
 
     `source` keeps the key's origin, not its text: the `ApiKey` or the provider. What may carry a
-    secret (headers, proxy) stays out of the repr.
+    secret (a provider, headers, proxy) stays out of the repr.
     """
 
-    source: ApiKey | KeyProvider
+    source: ApiKey | KeyProvider = attrs.field(repr=False)
     base_url: str
-    retry: RetryPolicy
-    timeouts: Timeouts
-    limits: Limits
+    retry: RetryPolicy = attrs.field(validator=_instance_of(RetryPolicy))
+    timeouts: Timeouts = attrs.field(validator=_instance_of(Timeouts))
+    limits: Limits = attrs.field(validator=_instance_of(Limits))
     session: ClientSession | None = attrs.field(repr=False)
     ssl: ssl.SSLContext | None = attrs.field(repr=False)
     proxy: str | None = attrs.field(repr=False)
-    trust_env: bool
-    allow_http: bool
+    trust_env: bool = attrs.field(validator=_instance_of(bool))
+    allow_http: bool = attrs.field(validator=_instance_of(bool))
     headers: Mapping[str, str] = attrs.field(repr=False)
     user_agent: str
     hooks: tuple[Hook, ...] = attrs.field(repr=False)
@@ -181,13 +199,12 @@ def resolve_key(
     Raises:
         ConfigurationError: There is none, or it cannot be a key.
     """
-    if given is None:
-        given = environ.get(KEY_VARIABLE)
-        if given is None:
-            raise ConfigurationError(
-                f"no API key: pass CallsClient(api_key=...) or set {KEY_VARIABLE}"
-            )
-    return given if callable(given) else ApiKey(given)
+    if given is not None:
+        return given if callable(given) else ApiKey(given)
+    found = environ.get(KEY_VARIABLE)
+    if found is None:
+        raise ConfigurationError(f"no API key: pass CallsClient(api_key=...) or set {KEY_VARIABLE}")
+    return ApiKey(found, origin=KEY_VARIABLE)
 
 
 def resolve_base_url(
@@ -200,22 +217,23 @@ def resolve_base_url(
     Raises:
         ConfigurationError: There is none, or requests must not or cannot go there.
     """
+    origin = "base_url"
     if given is None:
-        given = environ.get(BASE_URL_VARIABLE)
+        given, origin = environ.get(BASE_URL_VARIABLE), BASE_URL_VARIABLE
         if given is None:
             raise ConfigurationError(
                 f"no base URL: pass CallsClient(base_url=...) or set {BASE_URL_VARIABLE}"
             )
-    parts = _split_url(given, "base URL")
+    parts = _split_url(given, origin)
     if parts.username is not None or parts.password is not None:
-        raise ConfigurationError("the base URL must not hold a user name or a password")
+        raise ConfigurationError(f"{origin} must not hold a user name or a password")
     if "?" in given or "#" in given:
-        raise ConfigurationError("the base URL must not have a query or a fragment")
-    if any(unquote(segment) in (".", "..") for segment in parts.path.split("/")):
-        raise ConfigurationError("the base URL's path must not have '.' or '..' segments")
+        raise ConfigurationError(f"{origin} must not have a query or a fragment")
+    if not {".", ".."}.isdisjoint(unquote(parts.path).split("/")):
+        raise ConfigurationError(f"{origin} must not have '.' or '..' segments in its path")
     if parts.scheme == "http" and not allow_http and not _is_loopback(parts.hostname or ""):
         raise ConfigurationError(
-            f"plain http to {parts.hostname} would show the key to everyone on the way: "
+            f"{origin}: plain http to {parts.hostname} would show the key to everyone on the way; "
             "use https, or CallsClient(allow_http=True) if that is really meant"
         )
     return given.rstrip("/")
@@ -228,7 +246,7 @@ def check_timeout(timeout: float | None) -> float | None:
         ConfigurationError: It is no finite number above zero.
     """
     if timeout is not None:
-        Timeouts(total=timeout)
+        _positive_seconds.check("timeout", timeout)
     return timeout
 
 
@@ -256,26 +274,32 @@ def check_proxy(proxy: str | None) -> str | None:
 
 
 _URL_FORBIDDEN: Final = re.compile(r"[^\x21-\x7e]|[\\<>\"^`{|}]")
+_HOST_AND_PORT: Final = re.compile(
+    r"""
+    (?: [0-9A-Za-z_-]{1,63} (?: \.[0-9A-Za-z_-]{1,63} )* \.?  # a name, or IPv4
+      | \[ [0-9A-Fa-f:.]+ \]                                  # IPv6, without a zone
+    )
+    (?: :[0-9]{1,5} )?
+    """,
+    re.VERBOSE,
+)
+"""The plain forms only: in others, URL parsers see different hosts."""
 
 
-def _split_url(url: object, what: str) -> SplitResult:
+def _split_url(url: object, option: str) -> SplitResult:
     if not isinstance(url, str):
-        raise ConfigurationError(f"the {what} must be a str, not {type(url).__name__}")
+        raise ConfigurationError(f"{option} must be a str, not {type(url).__name__}")
     if not url or _URL_FORBIDDEN.search(url):
         raise ConfigurationError(
-            f"the {what} is empty or has a character that no URL has (spaces, controls, non-ASCII)"
+            f"{option} is empty or has a character that no URL has (spaces, controls, non-ASCII)"
         )
-    problem = ConfigurationError(
-        f"the {what} must look like https://host or https://host:port/path"
-    )
-    try:
+    with suppress(ValueError):  # a port out of range, a bracket left open
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket left open
-        raise problem from None
-    if not usable:
-        raise problem
-    return parts
+        host_and_port = parts.netloc.rpartition("@")[2]
+        known = parts.scheme in ("http", "https") and _HOST_AND_PORT.fullmatch(host_and_port)
+        if known and parts.port != 0:
+            return parts
+    raise ConfigurationError(f"{option} must look like https://host or https://host:port/path")
 
 
 def _is_loopback(host: str) -> bool:
@@ -302,7 +326,11 @@ def check_headers(headers: Mapping[Any, Any] | None) -> dict[str, str]:
         ConfigurationError: A name or a value could not be sent as one header field, or the header
             belongs to the client (`Authorization`, `Host`, `Connection`, ...).
     """
-    checked: dict[Any, Any] = dict(headers or {})
+    try:
+        checked: dict[Any, Any] = dict(headers or {})
+    except (TypeError, ValueError):
+        problem = f"headers must be a mapping, not {type(headers).__name__}"
+        raise ConfigurationError(problem) from None
     for name, value in checked.items():
         if not isinstance(name, str) or not _TOKEN.fullmatch(name):
             raise ConfigurationError(f"headers: {name!a} is no header name")
@@ -314,7 +342,7 @@ def check_headers(headers: Mapping[Any, Any] | None) -> dict[str, str]:
     return checked
 
 
-def check_user_agent(user_agent: str | None) -> str:
+def check_user_agent(user_agent: Any) -> str:
     """The `User-Agent` header's value, the library's own where none is given.
 
     Raises:
@@ -323,8 +351,8 @@ def check_user_agent(user_agent: str | None) -> str:
     if user_agent is None:
         python = ".".join(platform.python_version_tuple()[:2])
         return f"calls_async/{__version__} Python/{python}"
-    if not user_agent or not _FIELD_VALUE.fullmatch(user_agent):
-        raise ConfigurationError("user_agent must be printable ASCII text")
+    if not isinstance(user_agent, str) or not user_agent or not _FIELD_VALUE.fullmatch(user_agent):
+        raise ConfigurationError("user_agent must be printable ASCII text, and not empty")
     return user_agent
 
 

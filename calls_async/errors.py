@@ -124,7 +124,8 @@ def _fields(error: CallsError) -> dict[str, Any]:
 def amended(error: E, **changes: Any) -> E:
     """A copy of `error` with other fields; the cause and the notes stay, the traceback does not."""
     copy = _rebuild(type(error), _fields(error) | changes, tuple(error.__notes__))
-    copy.__cause__ = error.__cause__
+    if error.__cause__ is not None:  # to set it, even to None, would hide the context when raised
+        copy.__cause__ = error.__cause__
     return copy
 
 

@@ -2,12 +2,15 @@
 
 What aiohttp would do on its own is switched off, so that nothing is sent or followed that the
 client did not decide: redirects, cookies, netrc, environment proxies, its timeouts, and its hidden
-second try of a GET. What aiohttp raises is translated in one table, into values, so that no
-exception of its own is ever chained: their reprs hold the request's headers, and so the key.
+second try of a GET. An injected session keeps its own cookies, headers, proxy and middlewares,
+which are its owner's decisions. What aiohttp raises is translated in one table, into values, so
+that no exception of its own is ever chained: their reprs hold the request's headers, and so the
+key.
 """
 
 from __future__ import annotations
 
+import re
 import urllib.request
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +20,7 @@ from yarl import URL
 
 from calls_async._ids import path_segment
 from calls_async._wire import Answer
+from calls_async.config import check_proxy
 from calls_async.errors import (
     AnswerTooLargeError,
     AttemptTimeoutError,
@@ -84,7 +88,9 @@ class SessionTransport:
         self, call_id: str, key: ApiKey, *, fresh: bool = False
     ) -> Answer | TransportError:
         """Send one request and read the whole answer; see `Transport.get`."""
-        pool = await self._take_pool(fresh=fresh)
+        pool = self._take_pool(fresh=fresh)
+        if pool.session.closed:
+            return ConnectError("the injected session is closed: its owner did that too early")
         pool.users += 1
         try:
             # The headers are no local of this frame: tools that show locals would show the key.
@@ -93,6 +99,7 @@ class SessionTransport:
                 headers={**self._headers, hdrs.AUTHORIZATION: key.authorization()},
                 allow_redirects=False,
                 raise_for_status=False,
+                auto_decompress=True,
                 timeout=_UNTIMED,
                 ssl=self._ssl,
                 proxy=self._proxy,
@@ -103,9 +110,7 @@ class SessionTransport:
             return _translated(exc, key)
         finally:
             pool.users -= 1
-            if pool in self._retired and not pool.users:
-                self._retired.discard(pool)
-                await pool.session.close()
+            await self._close_unused()
 
     async def _read(self, response: aiohttp.ClientResponse) -> Answer | TransportError:
         """The answer's body, under the cap."""
@@ -125,19 +130,23 @@ class SessionTransport:
                 break
         return Answer(status=response.status, headers=response.headers, body=b"".join(parts))
 
-    async def _take_pool(self, *, fresh: bool) -> _Pool:
+    def _take_pool(self, *, fresh: bool) -> _Pool:
         """The session to use, with its connections; opened when it is first needed."""
         if fresh and self._pool is not None and self._pool.owned:
             # A connection that brought another id's record stays one answer behind for ever, so
             # none of those at hand is used again. An injected session's are not ours to drop.
-            retired, self._pool = self._pool, None
-            if retired.users:
-                self._retired.add(retired)
-            else:
-                await retired.session.close()
+            self._retired.add(self._pool)
+            self._pool = None
         if self._pool is None:
             self._pool = _Pool(_open_session(), owned=True)
         return self._pool
+
+    async def _close_unused(self) -> None:
+        """Close the retired sessions that no request is using any more."""
+        unused = [pool for pool in self._retired if not pool.users]
+        self._retired.difference_update(unused)
+        for pool in unused:
+            await pool.session.close()
 
     async def close(self) -> None:
         """Close every connection of its own; see `Transport.close`."""
@@ -150,9 +159,13 @@ class SessionTransport:
 
 
 def _check_session(session: object) -> None:
-    if session is not None and not isinstance(session, aiohttp.ClientSession):
+    if session is None:
+        return
+    if not isinstance(session, aiohttp.ClientSession):
         kind = type(session).__name__
         raise ConfigurationError(f"session must be an aiohttp.ClientSession, not {kind}")
+    if session.auth is not None:  # aiohttp would refuse every request that names both
+        raise ConfigurationError("session has an auth= of its own, but Authorization is the key's")
 
 
 class _Pool:
@@ -161,7 +174,8 @@ class _Pool:
     Attributes:
         session: The session.
         owned: Whether it is ours to close.
-        middlewares: What each request goes through; ours is innermost, next to the wire.
+        middlewares: What each request goes through; ours is outermost, next to aiohttp's loop, so
+            that theirs meet aiohttp's own exceptions and what they raise is not tried again either.
         users: Requests in flight on it.
     """
 
@@ -171,7 +185,7 @@ class _Pool:
         # A request's own middlewares replace the session's, and aiohttp has no public name for
         # those: without this read an injected session would silently lose its own.
         theirs: Sequence[aiohttp.ClientMiddlewareType] = getattr(session, "_middlewares", ())
-        self.middlewares = (*theirs, _single_try)
+        self.middlewares = (_single_try, *theirs)
         self.users = 0
 
 
@@ -188,9 +202,10 @@ def _open_session() -> aiohttp.ClientSession:
 def _proxy_of_environment(base_url: str) -> str | None:
     """What HTTP_PROXY, HTTPS_PROXY and NO_PROXY (or the system's settings) say of this origin."""
     url = URL(base_url)
-    if url.host is None or urllib.request.proxy_bypass(url.host):
+    # With the port, because NO_PROXY may name a host with or without one.
+    if urllib.request.proxy_bypass(f"{url.host}:{url.port}"):
         return None
-    return urllib.request.getproxies().get(url.scheme)
+    return check_proxy(urllib.request.getproxies().get(url.scheme))
 
 
 # --- The error table -----------------------------------------------------------------------------
@@ -209,7 +224,8 @@ async def _single_try(
     except aiohttp.ClientConnectorError:
         raise  # nothing was sent, and aiohttp does not try these again
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
-        lost = _ConnectionLostError(str(exc))
+        # A disconnect's own text holds what had arrived of the answer until then.
+        lost = _ConnectionLostError(str(exc) if isinstance(exc, OSError) else "by the server")
     raise lost  # out here, so that aiohttp's exception is not its context
 
 
@@ -242,17 +258,23 @@ def _translated(exc: Exception, key: ApiKey) -> TransportError:
         (TransportError, "the request failed in an unexpected way"),
     )
     cause = _harmless_cause(exc)
-    detail = key.scrub(_detail(exc if cause is None else cause).encode(errors="replace"))
+    detail = key.scrub(_detail(cause or exc).encode(errors="replace"))
     error = kind(f"{message}: {detail.decode(errors='replace')}")
     error.__cause__ = cause
     return error
 
 
+_QUOTATION: Final = re.compile(r""":?\s*(?:\n|(?:bytearray\()?b['"]).*""", re.DOTALL)
+
+
 def _detail(exc: BaseException) -> str:
     name = type(exc).__name__.lstrip("_")
-    # A response error's text has the URL and no more than the parser's own words about the answer.
-    text = exc.message if isinstance(exc, aiohttp.ClientResponseError) else str(exc)
-    return f"{name}: {text.splitlines()[0][:200]}" if text.strip() else name
+    # What aiohttp's parser says is without the URL; a body's error has the parser's as its cause.
+    told = getattr(exc, "message", None) or getattr(exc.__cause__, "message", None) or str(exc)
+    # The parser quotes what the server sent, cut anywhere: a part of an echoed key is no key that
+    # could be scrubbed.
+    words = _QUOTATION.sub("", told)
+    return f"{name}: {words}" if words else name
 
 
 def _harmless_cause(exc: Exception) -> OSError | None:

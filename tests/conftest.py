@@ -1,0 +1,23 @@
+"""What every test runs under: the package's own plugin, the slow tests apart, no deadlines."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+# A deadline is an assertion about the machine. In CI every run tries the same examples.
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+PLUGIN = "calls_async.testing.pytest_plugin"
+
+
+def pytest_configure(config):
+    """Load the plugin, unless the package is installed and its entry point has done so."""
+    loaded = {getattr(plugin, "__name__", "") for plugin in config.pluginmanager.get_plugins()}
+    if PLUGIN not in loaded:
+        config.pluginmanager.import_plugin(PLUGIN)
+    config.addinivalue_line("markers", "slow: takes minutes; run by `-m slow`, and never otherwise")
+    config.option.markexpr = config.option.markexpr or "not slow"

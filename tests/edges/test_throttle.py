@@ -1,0 +1,221 @@
+"""The permits and the gate in the loop: first come, first served, and everything given back."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import pytest
+
+from calls_async import CallsError, Limits, RateLimitedError
+from calls_async._scope import Scope
+from calls_async._throttle import Throttle
+from calls_async.testing import FakeTransport, Fault, fake_client
+from tests.kit import call_ids, in_virtual_time, timers, turns
+
+
+def throttle_of(limit=1, *, max_rate=None, max_cool_down=300.0):
+    limits = Limits(max_concurrency=limit, max_rate=max_rate)
+    return Throttle(limits, max_cool_down=max_cool_down, loop=asyncio.get_running_loop())
+
+
+def now():
+    return asyncio.get_running_loop().time()
+
+
+# --- Permits -------------------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_permits_are_limited_and_given_in_turn():
+    """No more than the limit are out; those who wait are served first come, first served."""
+    throttle, scope, served = throttle_of(2), Scope(), []
+
+    async def work(number):
+        assert await throttle.admit(scope)
+        served.append(number)
+        assert throttle.in_flight <= 2
+        await asyncio.sleep(1)
+        throttle.release()
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(7):
+            group.create_task(work(number))
+        await turns(3)
+        assert (throttle.in_flight, throttle.waiting) == (2, 5)
+    assert served == list(range(7))
+    assert (throttle.in_flight, throttle.waiting) == (0, 0)
+    assert now() == 4.0
+
+
+@in_virtual_time
+async def test_nobody_overtakes_the_queue():
+    """Who comes when the gate has just opened waits behind those who came before."""
+    throttle, scope, served = throttle_of(9), Scope(), []
+
+    async def work(name):
+        assert await throttle.admit(scope)
+        served.append(name)
+        throttle.release()
+
+    throttle.cool_down(10)
+    early = asyncio.create_task(work("early"))
+    await turns(2)
+    asyncio.get_running_loop().jump(10.5)  # a loop that was busy: its timers are late
+    await work("late")
+    await early
+    assert served == ["early", "late"]
+
+
+@in_virtual_time
+async def test_cancelled_in_any_turn_all_permits_are_back():
+    """A call that is cancelled while it waits, or just as it is served, keeps no permit."""
+    for turn in range(6):
+        throttle, scope = throttle_of(), Scope()
+        assert await throttle.admit(scope)
+        first = asyncio.create_task(throttle.admit(scope))
+        second = asyncio.create_task(throttle.admit(scope))
+        for step in range(6):
+            if step == 2:
+                throttle.release()  # the first is served in this turn, and awake in the next
+            if step == turn:
+                first.cancel()
+            await turns(1)
+        if not first.cancelled():
+            assert await first is True
+            throttle.release()
+        assert await second is True
+        throttle.release()
+        assert (throttle.in_flight, throttle.waiting) == (0, 0), turn
+
+
+@pytest.mark.parametrize("how", ["cancel", "stop"])
+@in_virtual_time
+async def test_a_permit_that_comes_too_late_goes_to_the_next(how):
+    """Cancelled or stopped in the very turn in which it is served, a call passes the permit on."""
+    throttle, mine, other = throttle_of(), Scope(), Scope()
+    assert await throttle.admit(other)
+    first = asyncio.create_task(throttle.admit(mine))
+    second = asyncio.create_task(throttle.admit(other))
+    await turns(2)
+    throttle.release()
+    if how == "cancel":
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+    else:
+        mine.stop(CallsError("over"))
+        assert await first is False
+    assert await second is True
+    assert throttle.in_flight == 1
+
+
+@in_virtual_time
+async def test_a_stopped_scope_gets_no_permit():
+    """Who belongs to a stopped scope is not even queued, and who waits is sent away at once."""
+    throttle, scope = throttle_of(), Scope()
+    assert await throttle.admit(scope)
+    waiting = asyncio.create_task(throttle.admit(scope))
+    await turns(2)
+    scope.stop(CallsError("over"))
+    throttle.release()  # before those who were sent away have run
+    assert await throttle.admit(scope) is False
+    assert await waiting is False
+    assert (throttle.in_flight, throttle.waiting) == (0, 0)
+
+
+@in_virtual_time
+async def test_waiting_ends_when_it_is_no_use_any_more():
+    """Past `until` there is no permit, and the place in the queue is given up."""
+    throttle, scope = throttle_of(), Scope()
+    assert await throttle.admit(scope)
+    assert await throttle.admit(scope, until=now() + 3) is False
+    assert now() == 3.0
+    assert throttle.waiting == 0
+    assert timers() == []
+
+
+# --- The gate ------------------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_a_cool_down_parks_everyone():
+    """While the gate is closed nobody starts, whoever asks, and no permit is held."""
+    throttle, scope, starts = throttle_of(4), Scope(), []
+
+    async def work():
+        assert await throttle.admit(scope)
+        starts.append(now())
+        throttle.release()
+
+    assert throttle.cool_down(10) is True
+    assert throttle.cool_down(5) is False
+    assert throttle.closed_for() == 10
+    async with asyncio.TaskGroup() as group:
+        for _ in range(5):
+            group.create_task(work())
+        await asyncio.sleep(3)
+        assert (throttle.in_flight, throttle.waiting) == (0, 5)
+        assert throttle.cool_down(9) is True  # while they wait
+    assert min(starts) == pytest.approx(12)
+    gaps = [later - sooner for sooner, later in itertools.pairwise(starts)]
+    assert min(gaps) > 0.005  # staggered: a herd would start at once
+    assert throttle.closed_for() == 0
+
+
+@in_virtual_time
+async def test_who_has_no_time_for_the_cool_down_does_not_wait():
+    """If the gate opens after `until`, the wait ends before it begins."""
+    throttle, scope = throttle_of(), Scope()
+    throttle.cool_down(10)
+    assert await throttle.admit(scope, until=9.9) is False
+    assert now() == 0.0
+    assert await throttle.admit(scope, until=10.1) is True
+
+
+@in_virtual_time
+async def test_starts_are_paced():
+    """`max_rate` spaces the starts evenly, however many permits are free."""
+    throttle, scope, starts = throttle_of(100, max_rate=2.0), Scope(), []
+    for _ in range(5):
+        assert await throttle.admit(scope)
+        starts.append(now())
+    assert starts == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.0])
+
+
+@in_virtual_time
+async def test_one_refusal_silences_the_whole_client():
+    """A 429 of one call holds all others of the client, single calls and batches alike."""
+    slow = Fault.status(429, headers={"Retry-After": "20"})
+    transport = FakeTransport(faults={"call-0": [slow]})
+    limits = Limits(max_concurrency=2)
+    async with fake_client(transport, limits=limits) as client, asyncio.TaskGroup() as group:
+        group.create_task(client.gather_calls(call_ids(4)))
+        await turns(20)
+        before = len(transport.ledger)
+        group.create_task(client.get_call("single"))
+        sibling = client.with_options()
+        group.create_task(sibling.get_call("sibling"))
+        await asyncio.sleep(19.9)
+        assert len(transport.ledger) == before <= 2
+        assert client.statistics().in_flight == 0
+        assert 0 < client.statistics().cool_down < 0.2
+    starts = [entry.at for entry in transport.ledger.entries[before:]]
+    assert min(starts) >= 20.0
+    assert len(set(starts)) == len(starts)
+
+
+@in_virtual_time
+async def test_parked_calls_burn_no_attempt():
+    """A call that waited at the gate still needs one attempt, and its single-call time counts."""
+    slow = Fault.status(429, headers={"Retry-After": "20"})
+    transport = FakeTransport(faults={"throttled": [slow], "hopeless": slow})
+    async with fake_client(transport) as client, asyncio.TaskGroup() as group:
+        group.create_task(client.get_call("throttled"))
+        await asyncio.sleep(1)
+        outcome = await client.fetch_call("parked")
+        assert outcome.attempts == 1
+        assert outcome.elapsed == pytest.approx(19, abs=0.1)
+        with pytest.raises(RateLimitedError) as caught:
+            await client.get_call("hopeless")
+        assert caught.value.attempts == 2

@@ -1,0 +1,83 @@
+"""Outcomes and events: frozen values that pickle, and whose reprs stay short."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import attrs
+import pytest
+
+from calls_async import events
+from calls_async._codec import decode_call
+from calls_async.errors import NotFoundError
+from calls_async.outcomes import Failed, Fetched
+from tests.documents import EXAMPLE_BODY
+
+CALL = decode_call(EXAMPLE_BODY)
+FETCHED = Fetched(id=CALL.id, call=CALL, raw=EXAMPLE_BODY, attempts=2, elapsed=0.5)
+STATISTICS = events.Statistics(
+    fetched=3,
+    failed=1,
+    requests=6,
+    retries=2,
+    throttled=1,
+    in_flight=0,
+    waiting=0,
+    cool_down=0.0,
+    max_concurrency=64,
+)
+VALUES = [
+    FETCHED,
+    events.AttemptStarted(at=1.0, call_id="x", attempt=1),
+    events.AttemptFinished(at=2.0, call_id="x", attempt=1, duration=1.0, status=200, error=None),
+    events.CoolDownEntered(at=2.0, seconds=5.0),
+    events.CallFinished(at=2.0, outcome=FETCHED),
+    STATISTICS,
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_outcomes_and_events_are_frozen_values(value):
+    """They can be kept, compared and sent to another process, and not changed."""
+    assert pickle.loads(pickle.dumps(value)) == copy.deepcopy(value) == value
+    field = attrs.fields(type(value))[0].name
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        setattr(value, field, None)
+
+
+ERROR = NotFoundError("no such call", status=404, call_id="x", attempts=1)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Failed(id="x", error=ERROR, attempts=1, elapsed=0.5),
+        events.RetryScheduled(at=1.0, call_id="x", attempt=1, delay=0.1, error=ERROR),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_carries_an_error_pickles_with_it(value):
+    """Errors are only equal to themselves, so it is their text that is compared."""
+    assert repr(pickle.loads(pickle.dumps(value))) == repr(value)
+
+
+def test_an_outcome_s_index_is_zero_unless_it_is_one_of_many():
+    """A single call is the first of its kind."""
+    assert FETCHED.index == 0
+    assert Failed(id="x", error=NotFoundError("no", status=404), attempts=0, elapsed=0.0).index == 0
+
+
+def test_the_repr_of_a_fetched_call_leaves_the_bytes_out():
+    """A log line is no place for the record as received."""
+    assert "raw=" not in repr(FETCHED)
+    assert "John" in repr(FETCHED)
+
+
+def test_outcomes_are_told_apart_by_matching():
+    """The two outcomes are all there are, and their attributes match by keyword."""
+    match FETCHED:
+        case Fetched(call=call):
+            assert call is CALL
+        case Failed():
+            pytest.fail("a fetched call matched as a failed one")

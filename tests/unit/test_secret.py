@@ -1,0 +1,205 @@
+"""The key: what may be one, and that nothing but the request itself ever shows it."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import pickle
+import traceback
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from calls_async._secret import MASK, ApiKey
+from calls_async.errors import ConfigurationError
+
+SECRET = "q7Wz9Kx2mV4t"
+PREFIXES = ("sk_live_", "sk_test_", "", "SK_LIVE_", "sk_", "Bearer", "key-")
+
+# Digits and marks that no text of ours has, so that a run of six can only come from the key.
+secrets = st.text("0123456789#+=/", min_size=6, max_size=40)
+prefixes = st.sampled_from(PREFIXES)
+
+
+def shows(text, secret):
+    """Whether a run of six characters of the secret is in the text."""
+    return any(secret[start : start + 6] in text for start in range(len(secret) - 5))
+
+
+def renderings(key):
+    """All that Python offers to make a text of an object."""
+    yield repr(key)
+    yield str(key)
+    yield f"{key} {key!r} {key!s} {key!a}"
+    yield "%s %r" % (key, key)  # noqa: UP031 (one more way)
+    yield repr([key]) + repr({"key": key}) + repr((key,))
+    yield logging.LogRecord("n", 20, "p", 1, "%s %r", (key, key), None).getMessage()
+    for name in dir(key):
+        member = getattr(key, name)
+        if name not in {"_text", "authorization"}:
+            yield repr(member)
+            yield str(member)
+
+
+# --- What may be a key ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_any_printable_ascii_text_can_be_a_key(prefix):
+    """The page names two prefixes; a key of another kind is not refused for that."""
+    assert ApiKey(prefix + SECRET).authorization() == f"Bearer {prefix}{SECRET}"
+
+
+REFUSED = [
+    ("", "is empty"),
+    (f" sk_live_{SECRET}", "white space around it"),
+    (f"sk_live_{SECRET} ", "white space around it"),
+    (f"sk_live_{SECRET}\n", "white space around it"),
+    (f"sk_live_{SECRET}\r\n", "white space around it"),
+    (f"\ufeffsk_live_{SECRET}", "outside ASCII"),
+    (f"\u00a0sk_live_{SECRET}", "white space around it"),
+    (f"sk_live_ {SECRET}", "a space"),
+    (f"sk_live_\t{SECRET}", "a control character"),
+    (f"sk_live_\x00{SECRET}", "a control character"),
+    (f"sk_live_\x7f{SECRET}", "a control character"),
+    (f"sk_live_{SECRET}\r\nX-Evil: {SECRET}", "a control character"),
+    (f"sk_live_{SECRET}é", "outside ASCII"),
+    (f"sk_live_{SECRET}\u200b", "outside ASCII"),
+    (f"sk_live_{SECRET}\ud800", "outside ASCII"),
+    (f"Bearer sk_live_{SECRET}", "without the word 'Bearer'"),
+    (f"bearer sk_live_{SECRET}", "without the word 'Bearer'"),
+    (f"BEARER {SECRET}", "without the word 'Bearer'"),
+    (f"sk_live_{SECRET}".encode(), "must be a str, not bytes"),
+    (123456789012, "must be a str, not int"),
+    (None, "must be a str, not NoneType"),
+]
+
+
+@pytest.mark.parametrize(("text", "problem"), REFUSED, ids=lambda value: ascii(value)[:40])
+def test_what_cannot_be_a_key_is_refused_without_being_quoted(text, problem):
+    """The message says what is wrong and where the key came from, and holds no part of it."""
+    with pytest.raises(ConfigurationError) as caught:
+        ApiKey(text, origin="CALLS_API_KEY")
+    error = caught.value
+    assert error.message.startswith("CALLS_API_KEY ")
+    assert problem in error.message
+    told = (str(error), repr(error), repr(error.args), *error.__notes__)
+    for said in (*told, "".join(traceback.format_exception(error))):
+        assert not shows(said, SECRET)
+        assert not shows(said, "123456789012")
+    assert error.__cause__ is None
+    assert error.__context__ is None
+
+
+def test_the_origin_is_the_argument_unless_told_otherwise():
+    """Without an origin the message names the client's argument."""
+    with pytest.raises(ConfigurationError, match=r"^api_key is empty"):
+        ApiKey("")
+
+
+# --- It cannot be printed ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"sk_live_{SECRET}", "ApiKey('sk_live_***')"),
+        (f"sk_test_{SECRET}", "ApiKey('sk_test_***')"),
+        ("sk_test_", "ApiKey('sk_test_***')"),
+        (f"other_{SECRET}", "ApiKey('***')"),
+        (f"xsk_live_{SECRET}", "ApiKey('***')"),
+    ],
+)
+def test_repr_tells_live_from_test_and_no_more(text, expected):
+    """Only the prefix that all keys of a kind share is shown."""
+    assert repr(ApiKey(text)) == str(ApiKey(text)) == f"{ApiKey(text)}" == expected
+
+
+@given(prefix=prefixes, secret=secrets)
+def test_no_rendering_shows_six_characters_of_the_secret(prefix, secret):
+    """repr, str, format, logs and every attribute but the text itself keep the secret."""
+    for text in renderings(ApiKey(prefix + secret)):
+        assert not shows(text, secret)
+
+
+def test_there_is_no_dict_to_look_into():
+    """`vars` has nothing to show, and nothing can be added."""
+    key = ApiKey(SECRET)
+    with pytest.raises(TypeError):
+        vars(key)
+    with pytest.raises(AttributeError):
+        key.label = "mine"
+
+
+def test_a_format_specification_is_refused_without_the_text():
+    """`f"{key:>20}"` is an error, whose message does not help either."""
+    with pytest.raises(TypeError) as caught:
+        f"{ApiKey(SECRET):>20}"
+    assert not shows(str(caught.value), SECRET)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_key_is_never_pickled(protocol):
+    """No protocol writes it, whatever holds it, and the refusal does not quote it."""
+    with pytest.raises(ConfigurationError, match="never pickled") as caught:
+        pickle.dumps({"key": ApiKey(SECRET)}, protocol)
+    assert not shows("".join(traceback.format_exception(caught.value)), SECRET)
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy])
+def test_a_key_is_not_copied_either(how):
+    """Copying goes the way of pickling; there is one key object, and who needs it shares it."""
+    with pytest.raises(ConfigurationError):
+        how(ApiKey(SECRET))
+
+
+# --- Equality ------------------------------------------------------------------------------------
+
+
+def test_keys_are_equal_if_their_texts_are():
+    """Whether a provider gave another key is found by comparing."""
+    key = ApiKey(SECRET)
+    assert key == ApiKey(SECRET)
+    assert hash(key) == hash(ApiKey(SECRET))
+    assert key != ApiKey(SECRET + "x")
+    assert len({key, ApiKey(SECRET), ApiKey("other")}) == 2
+
+
+@pytest.mark.parametrize("other", [SECRET, SECRET.encode(), None, MASK])
+def test_a_key_is_not_equal_to_its_text(other):
+    """A comparison with anything else is no way to try texts out."""
+    assert ApiKey(SECRET) != other
+
+
+# --- Scrubbing -----------------------------------------------------------------------------------
+
+
+@given(
+    kind=st.sampled_from(["sk_live_", "sk_test_"]),
+    secret=secrets,
+    before=st.binary(),
+    after=st.binary(),
+)
+def test_scrub_leaves_no_secret_behind(kind, secret, before, after):
+    """Whatever surrounds it, with its prefix or alone, the secret is gone."""
+    for echoed in (kind + secret, secret, f"Bearer {kind}{secret}", secret * 2):
+        scrubbed = ApiKey(kind + secret).scrub(before + echoed.encode() + after)
+        assert secret.encode() not in scrubbed
+        assert MASK.encode() in scrubbed
+
+
+@pytest.mark.parametrize(
+    ("text", "data", "expected"),
+    [
+        ("sk_live_abc", b'{"detail":"bad key sk_live_abc"}', b'{"detail":"bad key sk_live_***"}'),
+        ("sk_live_abc", b"abc and abc", b"*** and ***"),
+        ("sk_live_abc", b"nothing here", b"nothing here"),
+        ("sk_live_", b"your key sk_live_ is short", b"your key *** is short"),
+        ("plain", b"plain text", b"*** text"),
+        ("sk_live_sk_live_a", b"sk_live_sk_live_a", b"sk_live_***"),
+    ],
+)
+def test_scrub_takes_out_the_key_and_leaves_the_rest(text, data, expected):
+    """Only the secret is masked, so that the answer stays readable."""
+    assert ApiKey(text).scrub(data) == expected
