@@ -1,0 +1,81 @@
+"""What is printed, as words; the rule: one line stays one line, in the terms of the command line.
+
+Texts from a server, a file or an argument may hold anything, terminal commands included, so they
+are printed as `printable` has them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from calls_async import errors
+
+_UNPRINTABLE: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029"  # controls, the escape character and line ends among them
+    "\u202a-\u202e\u2066-\u2069"  # changes of direction, which make a text look like another
+    "\ud800-\udfff]"  # lone surrogates, which have no encoding
+)
+
+
+def printable(text: str) -> str:
+    r"""The text on one line and without terminal commands: `\n` for a line end, and so on."""
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def duration(seconds: float) -> str:
+    """Such as `7 s`, `3 min 20 s` or `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def count(number: int, noun: str) -> str:
+    """Such as `1 id` or `1,000 ids`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+_IN_PYTHON: Final = (
+    ("pass CallsClient(api_key=...) or set", "set"),
+    ("pass CallsClient(base_url=...) or set", "use --base-url or set"),
+    (", or CallsClient(allow_http=True) if that is really meant", ""),
+    ("base_url", "--base-url"),
+)
+"""What the library's messages call differently from the command line, or offer and it does not."""
+
+_ADVICE: Final[dict[type[errors.CallsError], str]] = {
+    errors.ConfigurationError: "",  # the message says it
+    errors.InvalidCallIdError: "Correct the id.",
+    errors.TLSError: "Check the host name, and this machine's clock and certificates.",
+    errors.AnswerTooLargeError: "Check that CALLS_BASE_URL is the API.",
+    errors.AttemptTimeoutError: "Try again later.",
+    errors.DeadlineExceededError: "Try again later.",
+    errors.StatusError: "Ask the server's operators.",
+    errors.AuthenticationError: "Check the key in CALLS_API_KEY; it may have been revoked.",
+    errors.RateLimitedError: "Try again later, or more slowly.",
+    errors.ServerError: "Try again later, or ask the server's operators.",
+    errors.DecodeError: "The API may have changed: see if there is a newer calls_async.",
+}
+"""What to do, where the library's own remedy speaks of Python."""
+
+
+def complaint(error: errors.CallsError) -> str:
+    """What went wrong and what to do about it, on one line."""
+    told = str(error)
+    for python, here in _IN_PYTHON:
+        told = told.replace(python, here)
+    if isinstance(error, errors.StatusError) and error.request_id is not None:
+        told += f" · request {error.request_id}"
+    return printable(". ".join(filter(None, (told, _advice(error)))))
+
+
+def _advice(error: errors.CallsError) -> str:
+    for kind in type(error).__mro__:
+        if kind in _ADVICE:
+            return _ADVICE[kind]
+        if "remedy" in vars(kind):
+            break
+    return error.remedy
