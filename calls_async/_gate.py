@@ -13,7 +13,7 @@ from calls_async._pace import Pace
 STAGGER: Final = 0.010
 """Seconds between starts while the gate has just opened."""
 RAMP: Final = 1.0
-"""Seconds after the opening during which starts are staggered."""
+"""Seconds after the opening during which starts are staggered, unless the silence was shorter."""
 
 
 class Gate:
@@ -28,6 +28,7 @@ class Gate:
     def __init__(self, *, max_rate: float | None, max_cool_down: float) -> None:
         self._pace = Pace(max_rate)
         self._max_cool_down = max_cool_down
+        self._ramp = 0.0
         self.not_before = float("-inf")
 
     def next_start(self) -> float:
@@ -36,16 +37,18 @@ class Gate:
 
     def started(self, now: float) -> None:
         """Note that a request starts now."""
-        just_opened = now < self.not_before + RAMP
+        just_opened = now < self.not_before + self._ramp
         self._pace.started(now, at_least=STAGGER if just_opened else 0.0)
 
     def cool_down(self, now: float, seconds: float) -> bool:
-        """Close the gate for `seconds` from now on; whether that moved the opening."""
+        """Close the gate for `seconds` from now on; whether it was open before."""
         until = now + min(seconds, self._max_cool_down)
         if until <= max(now, self.not_before):
             return False
+        was_open = self.not_before <= now
         self.not_before = until
-        return True
+        self._ramp = min(RAMP, seconds)
+        return was_open
 
     def __repr__(self) -> str:
         return f"Gate(not_before={self.not_before:.3f}, pace={self._pace!r})"

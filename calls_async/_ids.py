@@ -24,10 +24,7 @@ def check_call_id(call_id: object) -> InvalidCallIdError | None:
     """What keeps `call_id` from being asked for; `None` if nothing does."""
     if not isinstance(call_id, str):
         kind = type(call_id).__name__
-        # reprlib: whatever this is, its own repr may be endless, or raise.
-        return InvalidCallIdError(
-            f"a call id must be a str, not {kind}", call_id=reprlib.repr(call_id)
-        )
+        return InvalidCallIdError(f"a call id must be a str, not {kind}", call_id=_quoted(call_id))
     if not call_id:
         problem = "is empty"
     elif call_id in (".", ".."):
@@ -40,6 +37,14 @@ def check_call_id(call_id: object) -> InvalidCallIdError | None:
     else:
         return None
     return InvalidCallIdError(f"the call id {problem}", call_id=call_id)
+
+
+def _quoted(value: object) -> str:
+    # Whatever this is, its own repr may be endless, or raise.
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # a whole number of more digits than Python prints
+        return "a huge number"
 
 
 def path_segment(call_id: str) -> str:

@@ -16,6 +16,8 @@ from calls_async.errors import ConfigurationError
 _KIND: Final = re.compile(r"sk_(?:live|test)_")
 _FORBIDDEN: Final = re.compile(r"[^\x21-\x7e]")
 MASK: Final = "***"
+SECRET: Final = 6
+"""Characters from which on the part behind the prefix is scrubbed where it stands alone."""
 
 
 @final
@@ -33,9 +35,11 @@ class ApiKey:
     __slots__ = ("_text",)
 
     def __init__(self, text: str, origin: str = "api_key") -> None:
-        if problem := _problem(text):
-            raise ConfigurationError(f"{origin} {problem}")
         self._text = text
+        if problem := _problem(text):
+            # Tools that print a traceback's locals shall not find in this frame what was refused.
+            del text, self._text
+            raise ConfigurationError(f"{origin} {problem}")
 
     def authorization(self) -> str:
         """The value of the `Authorization` header."""
@@ -43,9 +47,14 @@ class ApiKey:
 
     def scrub(self, data: bytes) -> bytes:
         """`data` without this key, wherever a server may have echoed it."""
-        # The part behind the prefix is the secret: it must go even where it stands alone.
-        secret = _KIND.sub("", self._text, count=1).encode() or self._text.encode()
-        return data.replace(secret, MASK.encode())
+        kind = _KIND.match(self._text)
+        prefix = kind[0] if kind else ""
+        secret = self._text.removeprefix(prefix)
+        scrubbed = data.replace(self._text.encode(), f"{prefix if secret else ''}{MASK}".encode())
+        # The secret part must go even where it stands alone. A few characters are no secret, and
+        # would be found in words and numbers.
+        alone = len(secret) >= SECRET
+        return scrubbed.replace(secret.encode(), MASK.encode()) if alone else scrubbed
 
     def __repr__(self) -> str:
         kind = _KIND.match(self._text)

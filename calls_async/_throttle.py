@@ -84,7 +84,7 @@ class Throttle:
         self._pump()
 
     def cool_down(self, seconds: float) -> bool:
-        """Close the gate for everyone, for `seconds` from now on; whether that was news."""
+        """Close the gate for everyone, for `seconds` from now on; whether it was open before."""
         return self._gate.cool_down(self._loop.time(), seconds)
 
     def _may_start(self, now: float) -> bool:

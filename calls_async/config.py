@@ -155,7 +155,8 @@ class Limits:
     Attributes:
         max_concurrency: Requests in flight at the same time.
         max_rate: Requests started per second, evenly spaced, no bursts; `None`: no such limit.
-        patience: Seconds that a batch goes on without a single answer before it gives the rest up.
+        patience: Seconds that a batch goes on without a single answer, while calls are under way,
+            before it gives the rest up.
         max_body_bytes: The longest answer that is read, in bytes.
     """
 

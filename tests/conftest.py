@@ -19,5 +19,4 @@ def pytest_configure(config):
     loaded = {getattr(plugin, "__name__", "") for plugin in config.pluginmanager.get_plugins()}
     if PLUGIN not in loaded:
         config.pluginmanager.import_plugin(PLUGIN)
-    config.addinivalue_line("markers", "slow: takes minutes; run by `-m slow`, and never otherwise")
     config.option.markexpr = config.option.markexpr or "not slow"

@@ -203,7 +203,7 @@ def _proxy_of_environment(base_url: str) -> str | None:
     """What HTTP_PROXY, HTTPS_PROXY and NO_PROXY (or the system's settings) say of this origin."""
     url = URL(base_url)
     # With the port, because NO_PROXY may name a host with or without one.
-    if urllib.request.proxy_bypass(f"{url.host}:{url.port}"):
+    if urllib.request.proxy_bypass(f"{url.raw_host}:{url.port}"):
         return None
     return check_proxy(urllib.request.getproxies().get(url.scheme))
 

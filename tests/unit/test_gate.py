@@ -45,13 +45,13 @@ def test_a_cool_down_holds_for_the_next_start():
 
 
 def test_the_opening_only_moves_later():
-    """A shorter wish that arrives afterwards does not open the gate early, and is no news."""
+    """A shorter wish that arrives afterwards does not open the gate early; a longer is no news."""
     subject = gate()
     assert subject.cool_down(NOW, 10.0)
     assert not subject.cool_down(NOW + 1.0, 2.0)
     assert not subject.cool_down(NOW + 1.0, 9.0)
     assert subject.not_before == NOW + 10.0
-    assert subject.cool_down(NOW + 1.0, 9.5)
+    assert not subject.cool_down(NOW + 1.0, 9.5)
     assert subject.not_before == NOW + 10.5
 
 
@@ -103,3 +103,13 @@ def test_repr_is_truthful():
     assert repr(subject) == "Gate(not_before=-inf, pace=Pace(interval=0.25))"
     subject.cool_down(1_234_567.891, 1.0)
     assert repr(subject) == "Gate(not_before=1234568.891, pace=Pace(interval=0.25))"
+
+
+def test_a_short_silence_has_a_short_ramp():
+    """After 50 ms of silence nobody is held back for a second: the ramp is as long as it was."""
+    subject = gate()
+    subject.cool_down(NOW, 0.05)
+    subject.started(NOW + 0.051)
+    assert subject.next_start() > NOW + 0.051  # staggered
+    subject.started(NOW + 0.2)
+    assert subject.next_start() <= NOW + 0.2  # at full speed again

@@ -193,7 +193,8 @@ def test_scrub_leaves_no_secret_behind(kind, secret, before, after):
     ("text", "data", "expected"),
     [
         ("sk_live_abc", b'{"detail":"bad key sk_live_abc"}', b'{"detail":"bad key sk_live_***"}'),
-        ("sk_live_abc", b"abc and abc", b"*** and ***"),
+        ("sk_live_abcdef", b"abcdef and abcdef", b"*** and ***"),
+        ("sk_live_abcde", b"abcde and abcde", b"abcde and abcde"),
         ("sk_live_abc", b"nothing here", b"nothing here"),
         ("sk_live_", b"your key sk_live_ is short", b"your key *** is short"),
         ("plain", b"plain text", b"*** text"),
