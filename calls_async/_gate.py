@@ -1,19 +1,47 @@
-"""The gate; the rule: when the server asks one call for silence, it gets silence from all.
+"""The gate; the rule: what the server tells one call about sending more binds all of them.
 
+It composes three things: the cool-down (nobody starts), the learnt pace, and the announced quota.
 `not_before` only ever moves later, so that answers which arrive out of order cannot open the gate
 early. When it opens, those who waited start one after the other and not as a herd.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+import attrs
 
 from calls_async._pace import Pace
+from calls_async._quota import Quota
 
+if TYPE_CHECKING:
+    from calls_async._headers import Hint
+
+THROTTLING: Final = frozenset({429, 503})
+"""The statuses that say "too many requests"; a 503 does so with or without a hint."""
+QUIET: Final = 1.0
+"""Seconds of silence after a throttled answer that names no time. Less would do for a token bucket;
+a window that counts refused requests too has to pass before anything is accepted again."""
 STAGGER: Final = 0.010
-"""Seconds between starts while the gate has just opened."""
+"""Seconds between starts while the gate has just opened and no pace spreads them."""
 RAMP: Final = 1.0
 """Seconds after the opening during which starts are staggered, unless the silence was shorter."""
+
+
+@attrs.frozen(kw_only=True)
+class News:
+    """What an answer changed.
+
+    Attributes:
+        closed: Whether it closed a gate that was open.
+        paced: Whether there is another pace, or none any more.
+    """
+
+    closed: bool = False
+    paced: bool = False
+
+
+NO_NEWS: Final = News()
 
 
 class Gate:
@@ -27,18 +55,53 @@ class Gate:
 
     def __init__(self, *, max_rate: float | None, max_cool_down: float) -> None:
         self._pace = Pace(max_rate)
+        self._quota = Quota()
         self._max_cool_down = max_cool_down
         self._ramp = 0.0
         self.not_before = float("-inf")
 
+    def rate(self, now: float) -> float | None:
+        """Starts per second that the gate allows now when it is open; `None`: full speed."""
+        interval = max(self._pace.interval(), self._quota.interval(now))
+        return 1.0 / interval if interval else None
+
     def next_start(self) -> float:
         """The earliest time at which the next request may start."""
-        return max(self.not_before, self._pace.next_start())
+        return max(self.not_before, self._quota.next_start(), self._pace.next_start())
 
     def started(self, now: float) -> None:
         """Note that a request starts now."""
+        self._quota.started(now)
         just_opened = now < self.not_before + self._ramp
-        self._pace.started(now, at_least=STAGGER if just_opened else 0.0)
+        herd = just_opened and self._pace.learnt is None
+        self._pace.started(now, at_least=STAGGER if herd else 0.0)
+
+    def answered(
+        self, now: float, *, started: float, others: int, status: int, hint: Hint, rnd: float
+    ) -> News:
+        """Note an answer.
+
+        Args:
+            now: When it arrived.
+            started: When its request started.
+            others: Further requests in flight.
+            status: Its HTTP status code.
+            hint: What its header says about sending more.
+            rnd: A random number between 0 and 1, which keeps clients out of step.
+        """
+        closed = False
+        planned = self._quota.announced(now, started=started, others=others, budgets=hint.budgets)
+        if status in THROTTLING:
+            closed = self.cool_down(now, QUIET if hint.wait is None else hint.wait)
+            silence = max(0.0, self.not_before - now)
+            paced = self._pace.throttled(now, started=started, silence=silence, rnd=rnd)
+        else:
+            # Another failure's Retry-After is about that request, unless it announces quotas.
+            if hint.wait and (status < 400 or hint.budgets):
+                closed = self.cool_down(now, hint.wait)
+            paced = self._pace.accepted(now, started=started)
+        paced = paced or planned
+        return News(closed=closed, paced=paced) if closed or paced else NO_NEWS
 
     def cool_down(self, now: float, seconds: float) -> bool:
         """Close the gate for `seconds` from now on; whether it was open before."""

@@ -1,4 +1,4 @@
-"""Gate and pace over random schedules: what no order of events and no late timer can break."""
+"""Gate, pace and quota over random schedules: what no order of events and no late timer breaks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calls_async._gate import RAMP, STAGGER, Gate
-from calls_async._pace import SLACK, Pace
+from calls_async._gate import RAMP, STAGGER, THROTTLING, Gate
+from calls_async._headers import Budget, Hint
+from calls_async._pace import SLACK, SLOWEST, Pace
+from calls_async._quota import SHARE, SHORTEST_WINDOW, Quota
 
 CAP = 60.0
 GRAIN = 1e-6  # what sums of floats may be off by
@@ -88,6 +90,107 @@ def test_no_rate_never_holds_anybody_back(gaps):
         now += gap
         pace.started(now)
         assert pace.next_start() <= now
+
+
+lessons = st.lists(
+    st.tuples(
+        st.sampled_from(["accepted", "throttled"]),
+        lateness,  # of the start
+        st.floats(0.0, 2.0),  # from the start to the answer
+        st.floats(0.0, 5.0),  # of silence
+        st.floats(0.0, 1.0),  # the dice
+    ),
+    max_size=60,
+)
+
+
+def taught(pace, history, now=0.0):
+    """Run requests through a pace, one after the other, and yield each start."""
+    for answer, late, took, silence, rnd in history:
+        started = now = max(now, pace.next_start()) + late
+        pace.started(started)
+        now += took
+        if answer == "accepted":
+            pace.accepted(now, started=started)
+        elif pace.throttled(now, started=started, silence=silence, rnd=rnd):
+            assert pace.next_start() >= now + silence
+        yield started
+
+
+@given(rate=rates, history=lessons)
+def test_nothing_that_is_learnt_exceeds_a_known_limit(rate, history):
+    """Whatever answers come, any n starts span n - 1 of the limit's intervals, less the slack."""
+    times = list(taught(Pace(rate), history))
+    for first, begin in enumerate(times):
+        for last in range(first + 1, len(times)):
+            assert times[last] - begin >= (last - first) / rate - SLACK - GRAIN
+
+
+@given(history=lessons)
+def test_a_learnt_pace_is_never_much_slower_than_the_slowest(history):
+    """A client always finds out within seconds that there is more for it."""
+    pace = Pace(None)
+    for _ in taught(pace, history):
+        assert pace.learnt is None or pace.learnt >= 0.9 * SLOWEST
+
+
+@given(history=lessons, pause=st.floats(SLACK * 1.01, 1e4))
+def test_a_learnt_pace_saves_nothing_up(history, pause):
+    """After any pause, and so after any silence, the next start is a whole interval away."""
+    pace = Pace(None)
+    now = max([0.0, *taught(pace, history)])
+    resumed = max(now, pace.next_start()) + pause
+    interval = pace.interval()
+    pace.started(resumed)
+    assert pace.next_start() == pytest.approx(resumed + interval)
+
+
+# --- The quota -----------------------------------------------------------------------------------
+
+windows = st.floats(SHORTEST_WINDOW, 3600.0)
+
+
+@given(
+    remaining=st.integers(0, 50),
+    reset=windows,
+    others=st.integers(0, 20),
+    delays=st.lists(lateness, min_size=60, max_size=60),
+)
+def test_an_announced_budget_is_never_exceeded(remaining, reset, others, delays):
+    """With those in flight, no more requests start within the window than it has left."""
+    quota = Quota()
+    budgets = (Budget(remaining=remaining, reset=reset),)
+    quota.announced(0.0, started=0.0, others=others, budgets=budgets)
+    times = run(quota, delays)
+    within = sum(time < reset for time in times)
+    assert within <= max(0, remaining - others)
+
+
+@given(remaining=st.integers(2, 50), reset=windows)
+def test_an_announced_budget_is_spent_whole_and_evenly(remaining, reset):
+    """With punctual timers all of it is used, in the window's share, at one distance."""
+    quota = Quota()
+    budgets = (Budget(remaining=remaining, reset=reset),)
+    quota.announced(0.0, started=0.0, others=0, budgets=budgets)
+    times = run(quota, [0.0] * remaining)
+    apart = SHARE * reset / (remaining - 1)
+    assert times == pytest.approx([nth * apart for nth in range(remaining)])
+
+
+@given(
+    answers=st.lists(
+        st.tuples(pauses, st.integers(0, 100), windows, st.integers(0, 20)), min_size=1
+    )
+)
+def test_no_announcement_holds_longer_than_its_window(answers):
+    """Whatever is announced in whatever order, the next start is not beyond the latest end."""
+    quota, now, latest = Quota(), 0.0, 0.0
+    for pause, remaining, reset, others in answers:
+        now += pause
+        budgets = (Budget(remaining=remaining, reset=reset),)
+        quota.announced(now, started=now, others=others, budgets=budgets)
+        latest = max(latest, now + reset)
+        assert quota.next_start() <= latest
 
 
 # --- The gate ------------------------------------------------------------------------------------
@@ -175,3 +278,36 @@ def test_a_known_limit_holds_whatever_the_server_asks_for(rate, schedule):
     for first, begin in enumerate(times):
         for last in range(first + 1, len(times)):
             assert times[last] - begin >= (last - first) / rate - SLACK - GRAIN
+
+
+answered = st.tuples(
+    pauses,
+    st.sampled_from([200, 404, 429, 500, 503]),
+    st.builds(
+        Hint,
+        wait=st.none() | silences,
+        budgets=st.lists(
+            st.builds(Budget, remaining=st.integers(0, 100), reset=st.none() | windows), max_size=2
+        ).map(tuple),
+    ),
+    st.floats(0.0, 1.0),
+)
+
+
+@given(rate=st.none() | rates, answers=st.lists(answered, max_size=40))
+def test_no_answer_opens_the_gate_early(rate, answers):
+    """Throttling always closes it, nothing opens it, and news of a closing is of an open gate."""
+    gate = Gate(max_rate=rate, max_cool_down=CAP)
+    now = 0.0
+    for pause, status, hint, rnd in answers:
+        started = now = max(now, gate.next_start()) + min(pause, 1.0)
+        gate.started(now)
+        for late in (0.0, 0.01):  # two of one wave
+            before, was_open = gate.not_before, gate.not_before <= now + late
+            news = gate.answered(
+                now + late, started=started, others=0, status=status, hint=hint, rnd=rnd
+            )
+            assert gate.not_before >= before
+            assert news.closed == (was_open and gate.not_before > now + late)
+            if status in THROTTLING and hint.wait is None:
+                assert gate.not_before > now + late

@@ -1,4 +1,4 @@
-"""The gate: one answer's wish for silence holds for all, and its end is no stampede."""
+"""The gate: what one answer says holds for all, and the end of a silence is no stampede."""
 
 from __future__ import annotations
 
@@ -7,13 +7,26 @@ from itertools import pairwise
 
 import pytest
 
-from calls_async._gate import RAMP, STAGGER, Gate
+from calls_async._gate import NO_NEWS, QUIET, RAMP, STAGGER, Gate, News
+from calls_async._headers import NO_HINT, Budget, Hint
 
 NOW = 1000.0
 
 
 def gate(*, max_rate=None, max_cool_down=60.0):
     return Gate(max_rate=max_rate, max_cool_down=max_cool_down)
+
+
+def answered(subject, status, *, at=NOW, started=None, others=0, hint=NO_HINT, rnd=0.0):
+    """Tell the gate of an answer, and return what that changed."""
+    begun = at if started is None else started
+    return subject.answered(at, started=begun, others=others, status=status, hint=hint, rnd=rnd)
+
+
+def budget(remaining, reset):
+    """What an answer that announces a quota says; a wait if nothing is left."""
+    wait = reset if remaining == 0 else None
+    return Hint(wait=wait, budgets=(Budget(remaining=remaining, reset=reset),))
 
 
 def starts(subject, *, begin, end):
@@ -113,3 +126,138 @@ def test_a_short_silence_has_a_short_ramp():
     assert subject.next_start() > NOW + 0.051  # staggered
     subject.started(NOW + 0.2)
     assert subject.next_start() <= NOW + 0.2  # at full speed again
+
+
+# --- Answers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "hint", "silence"),
+    [
+        (429, NO_HINT, QUIET),
+        (503, NO_HINT, QUIET),
+        (429, Hint(wait=7.0), 7.0),
+        (503, Hint(wait=7.0), 7.0),
+        (429, Hint(wait=0.2), 0.2),
+        (429, Hint(wait=1e9), 60.0),
+        (429, budget(0, 9.0), 9.0),
+        (200, Hint(wait=7.0), 7.0),
+        (200, budget(0, 9.0), 9.0),
+        (404, budget(0, 9.0), 9.0),
+        (500, budget(0, 9.0), 9.0),
+    ],
+)
+def test_answers_that_speak_of_all_requests_close_the_gate(status, hint, silence):
+    """Throttling, even without a time; a wait on a record; a spent budget on whatever comes."""
+    subject = gate()
+    assert answered(subject, status, hint=hint).closed
+    assert subject.not_before == NOW + silence
+    assert subject.next_start() >= NOW + silence
+
+
+@pytest.mark.parametrize(
+    ("status", "hint"),
+    [
+        (200, NO_HINT),
+        (200, Hint(wait=0.0)),
+        (404, NO_HINT),
+        (500, NO_HINT),
+        (500, Hint(wait=7.0)),
+        (404, Hint(wait=7.0)),
+        (429, Hint(wait=0.0)),
+    ],
+)
+def test_other_answers_leave_the_gate_open(status, hint):
+    """Another failure's `Retry-After` is about its own request, and a wait of nothing is none."""
+    subject = gate()
+    assert not answered(subject, status, hint=hint).closed
+    assert subject.not_before == -math.inf
+
+
+def test_an_answer_that_says_nothing_is_no_news():
+    """Nothing is made for it, since most answers are like that."""
+    subject = gate()
+    assert answered(subject, 200) is NO_NEWS is answered(subject, 500)
+    assert News() == NO_NEWS
+
+
+def test_a_closed_gate_that_opens_later_is_no_news():
+    """One silence is told once, and one wave of throttled answers teaches one pace."""
+    subject = gate()
+    hint = Hint(wait=5.0)
+    assert answered(subject, 429, hint=hint) == News(closed=True, paced=True)
+    assert answered(subject, 429, at=NOW + 1.0, started=NOW - 1.0, hint=hint) is NO_NEWS
+    assert subject.not_before == NOW + 6.0
+    assert answered(subject, 429, at=NOW + 6.0, started=NOW + 6.0, hint=hint).closed
+
+
+# --- Pace and quota ------------------------------------------------------------------------------
+
+
+def throttled(subject, *, accepted, silence=5.0):
+    """So many requests were accepted within the last `silence` seconds, and then one was not."""
+    for nth in range(accepted, 0, -1):
+        at = NOW - nth * silence / accepted
+        subject.started(at)
+        answered(subject, 200, at=at)
+    assert answered(subject, 429, hint=Hint(wait=silence)).paced
+
+
+def test_a_throttled_answer_teaches_a_pace():
+    """What was accepted before, 20/s, is how fast it goes on after the silence."""
+    subject = gate()
+    assert subject.rate(NOW) is None
+    throttled(subject, accepted=100)
+    assert subject.rate(NOW) == pytest.approx(20.0)
+    first, second = starts(subject, begin=NOW, end=NOW + 5.06)
+    assert (first, second) == pytest.approx((NOW + 5.0, NOW + 5.05))
+
+
+def test_a_learnt_pace_needs_no_stagger():
+    """It spreads those who waited by itself, also where it is faster."""
+    subject = gate()
+    throttled(subject, accepted=2000)
+    times = starts(subject, begin=NOW, end=NOW + 5.02)
+    assert max(gaps(times)) < STAGGER / 2
+
+
+def test_a_lifted_pace_is_news():
+    """When nobody is held back any more, the rate is that of full speed again."""
+    subject = gate()
+    throttled(subject, accepted=100)
+    now, news = NOW, NO_NEWS
+    for _ in range(100):
+        now = max(now, subject.next_start()) + 0.05
+        subject.started(now)
+        news = answered(subject, 200, at=now)
+        if news.paced:
+            break
+    assert news == News(paced=True)
+    assert subject.rate(now) is None
+
+
+def test_an_announced_budget_spreads_the_starts():
+    """100 in 10 s is about 13/s; an answer that changes the plan is news, and another is not."""
+    subject = gate()
+    assert answered(subject, 200, hint=budget(100, 10.0)) == News(paced=True)
+    assert answered(subject, 200, at=NOW + 0.1, hint=budget(99, 9.9)) is NO_NEWS
+    assert subject.rate(NOW + 0.1) == pytest.approx(99 / 7.4)
+    assert len(starts(subject, begin=NOW + 0.1, end=NOW + 9.8)) == 99
+    assert subject.next_start() == NOW + 10.0
+
+
+def test_requests_in_flight_are_counted_off_the_budget():
+    """What is under way will be taken from it as well."""
+    subject = gate()
+    answered(subject, 200, others=60, hint=budget(100, 10.0))
+    assert len(starts(subject, begin=NOW, end=NOW + 9.9)) == 40
+
+
+def test_the_slower_of_pace_and_budget_binds():
+    """A known limit of 5/s is kept, whatever the server would allow; the rate says so."""
+    subject = gate(max_rate=5.0)
+    answered(subject, 200, hint=budget(100, 10.0))
+    assert subject.rate(NOW) == 5.0
+    assert gaps(starts(subject, begin=NOW, end=NOW + 2.0)) == pytest.approx([0.2] * 9, abs=1e-6)
+    answered(subject, 200, at=NOW + 2.0, hint=budget(4, 8.0))
+    assert subject.rate(NOW + 2.0) == pytest.approx(4 / 5.5)

@@ -1,10 +1,68 @@
-"""The pace: even starts, no burst after a pause, and no slowing down because timers are late."""
+"""The pace: even starts, whatever timers do, at a rate that throttled answers teach."""
 
 from __future__ import annotations
 
 import pytest
 
-from calls_async._pace import SLACK, Pace
+from calls_async._pace import (
+    CAUTION,
+    CRUISE,
+    GROWTH_STEP,
+    LONGEST_GAP,
+    MEMORY,
+    PROBE,
+    SAMPLE,
+    SEARCH,
+    SLACK,
+    SLOWEST,
+    UNUSED,
+    Pace,
+)
+
+NOW = 1000.0
+
+
+def accept(pace, rate, *, since, until):
+    """Have requests accepted evenly at this rate, the last of them just before `until`."""
+    for nth in range(round(rate * (until - since)), 0, -1):
+        pace.accepted(until, started=until - nth / rate)
+
+
+def throttle(pace, now, *, started=None, silence=0.0, rnd=0.0):
+    """A throttled answer; whether it taught another pace."""
+    begun = now if started is None else started
+    return pace.throttled(now, started=begun, silence=silence, rnd=rnd)
+
+
+def searching(rate, *, max_rate=None, silence=0.0):
+    """A pace after its first lesson, at `NOW`: nothing was known before."""
+    pace = Pace(max_rate)
+    accept(pace, rate, since=NOW - SAMPLE, until=NOW)
+    assert throttle(pace, NOW, silence=silence)
+    return pace
+
+
+def cruising(rate):
+    """A pace after a second lesson that was like the first one, at `NOW`."""
+    begin = NOW - 2.0 * max(SAMPLE, 10 / rate)
+    pace = Pace(None)
+    accept(pace, rate, since=begin - SAMPLE, until=begin)
+    throttle(pace, begin)
+    accept(pace, rate, since=begin, until=NOW)
+    assert throttle(pace, NOW)
+    return pace
+
+
+def drive(pace, seconds, *, late=0.0):
+    """Start a request whenever one is due, for so long from the first one; when that ended."""
+    now = begin = pace.next_start()
+    while now <= begin + seconds:
+        pace.started(now)
+        now = pace.next_start() + late
+    return now
+
+
+# --- Starts --------------------------------------------------------------------------------------
 
 
 def test_the_first_start_is_free():
@@ -76,3 +134,264 @@ def test_repr_tells_the_interval():
     """A limiter's repr is truthful."""
     assert repr(Pace(4.0)) == "Pace(interval=0.25)"
     assert repr(Pace(None)) == "Pace(interval=0)"
+    assert repr(searching(50.0)) == "Pace(interval=0.02)"
+
+
+# --- What a throttled answer teaches -------------------------------------------------------------
+
+
+def test_who_is_never_throttled_has_no_pace():
+    """Accepted answers alone teach nothing, and hold nobody back."""
+    pace = Pace(None)
+    accept(pace, 500.0, since=NOW - 5.0, until=NOW)
+    assert (pace.learnt, pace.interval()) == (None, 0.0)
+    assert pace.next_start() < NOW
+
+
+def test_the_first_estimate_is_what_was_accepted_just_before():
+    """Fifty in the last second make fifty a second; what came earlier does not count."""
+    pace = Pace(None)
+    accept(pace, 200.0, since=NOW - 5.0, until=NOW - SAMPLE - 0.01)
+    accept(pace, 50.0, since=NOW - SAMPLE, until=NOW)
+    assert throttle(pace, NOW)
+    assert pace.learnt == pytest.approx(50.0)
+    assert pace.interval() == pytest.approx(0.02)
+
+
+def test_a_short_burst_does_not_pass_for_a_rate():
+    """A bucket that took ten within a millisecond does not take ten thousand a second."""
+    pace = Pace(None)
+    accept(pace, 10_000.0, since=NOW - 0.001, until=NOW)
+    throttle(pace, NOW)
+    assert pace.learnt == pytest.approx(10.0)
+
+
+def test_a_long_silence_has_a_long_sample():
+    """A server that asks for 4 s counts over 4 s: a burst of 40 was ten a second."""
+    pace = Pace(None)
+    accept(pace, 400.0, since=NOW - 0.1, until=NOW)
+    throttle(pace, NOW, silence=4.0)
+    assert pace.learnt == pytest.approx(10.0)
+
+
+def test_answers_that_are_under_way_still_count():
+    """What was in flight at the throttle is part of its sample; what started since then is not."""
+    pace = searching(20.0)
+    for started in (NOW - SAMPLE, NOW - 0.01, NOW):
+        assert not pace.accepted(NOW + 0.1, started=started)
+    assert pace.learnt == pytest.approx(23.0)
+    for started in (NOW - SAMPLE - 0.001, NOW + 0.001):
+        pace.accepted(NOW + 0.1, started=started)
+    assert pace.learnt == pytest.approx(23.0)
+
+
+def test_a_rate_beyond_memory_is_measured_over_a_shorter_time():
+    """At 10,000 a second memory is a fifth of a second long, and the estimate as good."""
+    pace = Pace(None)
+    accept(pace, 10_000.0, since=NOW - 0.5, until=NOW)
+    throttle(pace, NOW)
+    assert pace.learnt == pytest.approx(10_000.0)
+    assert MEMORY < 5000
+
+
+def test_a_slow_rate_is_measured_over_a_longer_time():
+    """At two a second one second tells mostly chance; ten requests tell more."""
+    pace = Pace(None)
+    accept(pace, 2.0, since=NOW - 20.0, until=NOW - 10.0)
+    throttle(pace, NOW - 10.0)
+    accept(pace, 2.0, since=NOW - 9.0, until=NOW - 1.0)  # and then none for a while
+    throttle(pace, NOW)
+    assert pace.learnt == pytest.approx(CAUTION * 8 / 5.0)
+
+
+def test_throttled_in_the_cruise_the_sample_is_longer():
+    """The last measurement was too high, and the silence before it makes this one lower."""
+    pace = cruising(50.0)
+    accept(pace, 80.0, since=NOW + 1.0, until=NOW + 1.5)
+    throttle(pace, NOW + 1.5)
+    assert pace.learnt == pytest.approx(CAUTION * (25 + 40) / (2.0 * SAMPLE))
+
+
+def test_one_wave_is_one_signal():
+    """Throttled answers to what was in flight at the lesson teach nothing more."""
+    pace = searching(50.0)
+    due = pace.next_start()
+    for started in (NOW - 0.1, NOW):
+        assert not throttle(pace, NOW + 0.1, started=started, silence=9.0)
+    assert (pace.learnt, pace.next_start()) == (pytest.approx(50.0), due)
+    assert throttle(pace, NOW + 0.1, started=NOW + 0.01)
+
+
+@pytest.mark.parametrize("accepted", [0.0, 0.2])
+def test_no_measurement_brings_the_pace_below_the_slowest(accepted):
+    """Where nothing was accepted a start every two seconds still finds out when that changes."""
+    pace = Pace(None)
+    accept(pace, accepted, since=NOW - 5.0, until=NOW)
+    throttle(pace, NOW)
+    assert pace.learnt == SLOWEST
+    assert pace.interval() == 1.0 / SLOWEST
+
+
+# --- The curve -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("doublings", [1, 2, 3])
+def test_after_the_first_lesson_it_searches(doublings):
+    """Nothing is known to cruise on, so the pace doubles every `SEARCH` seconds at once."""
+    pace = searching(100.0)
+    drive(pace, doublings * SEARCH)
+    assert pace.learnt == pytest.approx(100.0 * 2**doublings, rel=0.03)
+
+
+def test_from_the_second_lesson_on_it_cruises_and_then_probes():
+    """From below the measured rate it is back there after `CRUISE` s, and then it doubles."""
+    pace = cruising(100.0)
+    assert pace.learnt == pytest.approx(CAUTION * 100.0)
+    drive(pace, CRUISE / 2)
+    assert pace.learnt == pytest.approx((1.0 + CAUTION) / 2 * 100.0, rel=0.01)
+    drive(pace, CRUISE / 2)
+    assert pace.learnt == pytest.approx(100.0, rel=0.03)
+    drive(pace, PROBE)
+    assert pace.learnt == pytest.approx(200.0, rel=0.05)
+
+
+@pytest.mark.parametrize(("after", "cautious"), [(51.0, True), (49.0, False)])
+def test_a_collapsed_limit_is_searched_for(after, cautious):
+    """Less than half of what was measured before is nothing to cruise on."""
+    pace = searching(100.0)
+    accept(pace, after, since=NOW + 4.0, until=NOW + 5.0)
+    throttle(pace, NOW + 5.0)
+    assert pace.learnt == pytest.approx(after * (CAUTION if cautious else 1.0))
+    before = pace.learnt
+    drive(pace, SEARCH)
+    assert (pace.learnt < 1.1 * before) == cautious
+
+
+def test_one_start_does_not_more_than_double_a_slow_pace():
+    """At one in two seconds, time alone would double the pace four times from start to start."""
+    pace = searching(0.1)
+    pace.started(pace.next_start())
+    assert pace.learnt == pytest.approx(SLOWEST * 2 ** (GROWTH_STEP / SEARCH))
+
+
+def test_idle_time_teaches_nothing():
+    """The curve moves with the starts: an hour later the pace is where it was."""
+    pace = searching(50.0)
+    drive(pace, SEARCH / 2)
+    before = pace.learnt
+    pace.started(NOW + 3600.0)
+    assert pace.learnt == pytest.approx(before, rel=0.05)
+
+
+# --- The silence ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rnd", [0.0, 0.5, 1.0])
+def test_after_the_silence_clients_start_out_of_step(rnd):
+    """The first start comes up to an interval after the silence that the server asked for."""
+    pace = Pace(None)
+    accept(pace, 10.0, since=NOW - 3.0, until=NOW)
+    throttle(pace, NOW, silence=3.0, rnd=rnd)
+    assert pace.next_start() == pytest.approx(NOW + 3.0 + rnd * 0.1)
+
+
+def test_a_silence_saves_up_no_starts():
+    """Who parked for a minute starts as evenly as everybody else."""
+    pace = searching(20.0, silence=60.0)
+    interval = pace.interval()
+    resumed = NOW + 90.0
+    pace.started(resumed)
+    assert pace.next_start() == pytest.approx(resumed + interval, rel=1e-6)
+
+
+# --- Full speed again ----------------------------------------------------------------------------
+
+
+def test_a_pace_that_holds_nobody_back_is_lifted():
+    """Once it has grown past what is asked for, the next accepted answer ends it."""
+    pace = searching(50.0)
+    now = pace.next_start()
+    gaps = 0.0
+    while gaps < UNUSED - 0.01:
+        pace.started(now)
+        assert not pace.accepted(now, started=now)
+        now = pace.next_start() + 0.04
+        gaps += 0.04
+    pace.started(now)
+    assert pace.accepted(now, started=now)
+    assert (pace.learnt, pace.interval()) == (None, 0.0)
+    assert pace.next_start() <= now
+    assert throttle(pace, now + 1.0)  # and it can be taught again
+
+
+def test_a_new_lesson_forgets_what_went_unused():
+    """What the last curve offered in vain is no evidence against the new one."""
+    pace = searching(50.0)
+    pace.started(NOW)
+    for gap in range(1, round(UNUSED / LONGEST_GAP)):
+        pace.started(NOW + gap)
+    throttle(pace, NOW + 10.0)
+    pace.started(NOW + 20.0)
+    pace.started(NOW + 30.0)
+    assert not pace.accepted(NOW + 30.0, started=NOW + 30.0)
+
+
+def test_a_pace_that_is_used_is_not_lifted():
+    """As long as every start comes when it is due, somebody may be held back by it."""
+    pace = searching(50.0)
+    now = drive(pace, 5.0)
+    assert not pace.accepted(now, started=now)
+    assert pace.learnt > 50.0
+
+
+def test_late_starts_of_a_cruise_do_not_lift_it():
+    """Below the measured rate nothing is offered that could go unused."""
+    pace = cruising(50.0)
+    now = drive(pace, CRUISE / 2, late=0.05)
+    assert not pace.accepted(now, started=now)
+    assert pace.learnt < 50.0
+
+
+def test_a_pause_between_two_batches_is_no_evidence():
+    """However long one gap is, it counts as a short one."""
+    pace = searching(50.0)
+    pace.started(pace.next_start())
+    for hour in range(1, round(UNUSED / LONGEST_GAP)):
+        now = NOW + 3600.0 * hour
+        pace.started(now)
+        assert not pace.accepted(now, started=now)
+    pace.started(now + 3600.0)
+    pace.started(now + 7200.0)
+    assert pace.accepted(now + 7200.0, started=now + 7200.0)
+
+
+# --- A known limit -------------------------------------------------------------------------------
+
+
+def test_a_known_limit_caps_what_is_learnt():
+    """The pace may learn more; it starts no more."""
+    pace = searching(50.0, max_rate=10.0)
+    assert pace.learnt == pytest.approx(50.0)
+    assert pace.interval() == 0.1
+    pace.started(NOW)
+    assert pace.next_start() == pytest.approx(NOW + 0.1)
+
+
+def test_a_lesson_does_not_bring_the_next_start_forward():
+    """An answer that asks for no silence leaves the distance to the last start as it was."""
+    pace = Pace(1.0)
+    pace.started(NOW)
+    accept(pace, 50.0, since=NOW - 1.0, until=NOW)
+    throttle(pace, NOW + 0.01)
+    assert pace.next_start() == NOW + 1.0
+
+
+def test_full_speed_is_still_the_known_limit():
+    """A learnt pace that is faster than the limit goes unused and is lifted; the limit stays."""
+    pace = searching(50.0, max_rate=10.0)
+    drive(pace, 1.0)
+    now = pace.next_start()
+    pace.started(now)
+    assert pace.accepted(now, started=now)
+    assert pace.interval() == 0.1
+    assert pace.next_start() == pytest.approx(now + 0.1)

@@ -1,0 +1,137 @@
+"""The limit of requests in flight: slow start, then one step up a limit's worth, one cut a wave."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from calls_async._concurrency import Concurrency
+
+VECTORS = json.loads(
+    (Path(__file__).parents[1] / "vectors" / "aimd_concurrency.json").read_text("utf-8")
+)
+DROPS = VECTORS["drops_in_a_row"]
+
+
+def after_a_cut(limit: int, *, maximum: int = 1024) -> Concurrency:
+    """A concurrency cut down to `limit`, one of the published drops; slow start is over."""
+    concurrency = Concurrency(maximum)
+    for wave in range(1, DROPS.index(limit) + 1):
+        concurrency.overloaded(started=wave, now=wave + 0.5)
+    assert concurrency.limit == limit
+    return concurrency
+
+
+def succeed(concurrency: Concurrency, times: int) -> list[int]:
+    """The limits after each of so many successes, with the limit fully used."""
+    limits = []
+    for _ in range(times):
+        concurrency.succeeded(concurrency.limit)
+        limits.append(concurrency.limit)
+    return limits
+
+
+@pytest.mark.parametrize(("maximum", "start"), [(1, 1), (19, 19), (20, 20), (64, VECTORS["start"])])
+def test_the_limit_starts_at_twenty_or_at_a_lower_maximum(maximum, start):
+    """The published start, unless the user allows less."""
+    assert Concurrency(maximum).limit == start
+
+
+def test_each_wave_of_overload_cuts_as_published():
+    """A cut leaves nine tenths, rounded down, and never less than one."""
+    concurrency = Concurrency(64)
+    limits = [concurrency.limit]
+    for wave in range(1, len(DROPS)):
+        concurrency.overloaded(started=wave, now=wave + 0.5)
+        limits.append(concurrency.limit)
+    assert limits == DROPS
+    assert limits[-1] == VECTORS["min"]
+
+
+@pytest.mark.parametrize("limit", [18, 9, 2, 1])
+def test_after_a_cut_as_many_successes_as_the_limit_raise_it_by_one(limit):
+    """+1/limit on a success, exactly: the step comes with the last of `limit` successes."""
+    concurrency = after_a_cut(limit)
+    assert succeed(concurrency, limit) == [limit] * (limit - 1) + [limit + 1]
+    assert succeed(concurrency, limit + 1) == [limit + 1] * limit + [limit + 2]
+
+
+@pytest.mark.parametrize(("in_flight", "grown"), [(15, 18), (16, 19), (18, 19)])
+def test_a_limit_that_is_not_used_is_not_raised(in_flight, grown):
+    """Only while in flight >= floor(0.9 x 18) = 16 does a success count."""
+    concurrency = after_a_cut(18)
+    for _ in range(18):
+        concurrency.succeeded(in_flight)
+    assert concurrency.limit == grown
+
+
+def test_until_the_first_cut_each_success_raises_the_limit():
+    """Slow start: from 20 to 1,024 in 1,004 successes, and no further."""
+    concurrency = Concurrency(1024)
+    assert succeed(concurrency, 1004) == list(range(21, 1025))
+    assert succeed(concurrency, 2000) == [1024] * 2000
+
+
+def test_slow_start_does_not_raise_an_unused_limit_either():
+    """A client that asks for one call at a time learns nothing about sixty-four."""
+    concurrency = Concurrency(64)
+    for _ in range(100):
+        concurrency.succeeded(1)
+    assert concurrency.limit == 20
+
+
+def test_a_wave_that_fails_together_cuts_once():
+    """Requests started before the last cut, or at the same time, do not cut again."""
+    concurrency = Concurrency(64)
+    for late in range(20):
+        concurrency.overloaded(started=1.0, now=2.0 + late)
+    assert concurrency.limit == 18
+    concurrency.overloaded(started=2.0, now=30.0)
+    assert concurrency.limit == 18
+    concurrency.overloaded(started=2.1, now=31.0)
+    assert concurrency.limit == 16
+
+
+def test_a_cut_takes_back_the_steps_towards_the_next_rise():
+    """The successes before a cut belong to a limit that has proved too high."""
+    concurrency = after_a_cut(18)
+    succeed(concurrency, 17)
+    concurrency.overloaded(started=100.0, now=101.0)
+    assert succeed(concurrency, 16) == [16] * 15 + [17]
+
+
+def test_a_restart_is_a_slow_start_back_to_what_the_server_took():
+    """After an outage: from one up to the last proven limit by one a success, then step by step."""
+    concurrency = Concurrency(64)
+    assert succeed(concurrency, 10)[-1] == 30
+    concurrency.succeeded(30)  # at 30, which it proves
+    for wave in range(1, 50):  # the outage's own cuts prove nothing
+        concurrency.overloaded(started=wave, now=wave + 0.5)
+    concurrency.restart()
+    assert concurrency.limit == 1
+    assert succeed(concurrency, 29) == list(range(2, 31))
+    assert succeed(concurrency, 30) == [30] * 29 + [31]
+
+
+def test_a_restart_after_an_outage_from_the_beginning_knows_no_lower_limit():
+    """Where nothing ever succeeded, nothing speaks against the maximum."""
+    concurrency = after_a_cut(1, maximum=64)
+    concurrency.restart()
+    assert succeed(concurrency, 70)[-1] == 64
+
+
+def test_a_cut_ends_the_slow_start_of_a_restart():
+    """Overload on the way back is overload."""
+    concurrency = Concurrency(64)
+    succeed(concurrency, 44)
+    concurrency.restart()
+    succeed(concurrency, 19)
+    concurrency.overloaded(started=1.0, now=2.0)
+    assert succeed(concurrency, 18) == [18] * 17 + [19]
+
+
+def test_the_repr_tells_the_limit_and_the_maximum():
+    """What a person wants to know at night."""
+    assert repr(Concurrency(64)) == "Concurrency(limit=20, maximum=64)"
