@@ -102,6 +102,13 @@ def rows_0_and_1() -> list[str]:
 
 
 @nox.session
+def simulation(session: nox.Session) -> None:
+    """What the client learns of server models in virtual time, as the table of the docs."""
+    session.install(".[test]")
+    session.run("python", "-m", "tests.simulation")
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """The documentation builds without a warning, and every reference in it leads somewhere."""
     session.install(".[cli]", *group("docs"))

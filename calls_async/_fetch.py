@@ -10,12 +10,14 @@ import asyncio
 import logging
 import random
 import time
+from math import inf
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
 from calls_async import events
 from calls_async._ids import check_call_id
+from calls_async._outage import PROBE_TIMEOUT
 from calls_async._retry import Strategies, until_settled
 from calls_async._verdict import (
     NO_OPINION,
@@ -43,7 +45,7 @@ from calls_async.errors import (
 from calls_async.outcomes import Failed, Fetched, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Iterable
 
     from calls_async._credentials import Credentials
     from calls_async._scope import Scope
@@ -90,7 +92,6 @@ class Fetcher:
         index: int = 0,
         scope: Scope,
         total: float | None = None,
-        in_batch: bool = False,
     ) -> Outcome:
         """Fetch one call.
 
@@ -98,8 +99,8 @@ class Fetcher:
             call_id: A valid id.
             index: The position among the ids given.
             scope: What the call is part of, and is called off with.
-            total: Seconds for the call, in place of the policy's.
-            in_batch: Whether waits at the gate are free, because the batch's patience bounds them.
+            total: Seconds for the call, in place of the policy's. In a batch, waits at the gate are
+                free, because the batch's patience bounds them.
 
         Returns:
             The outcome. Only what the caller's own strategies raise is raised.
@@ -110,7 +111,6 @@ class Fetcher:
             scope=scope,
             began=self.loop.time(),
             total=self.timeouts.total if total is None else total,
-            in_batch=in_batch,
             strategies=Strategies.of(self.policy),
         )
         if (problem := check_call_id(call_id)) is not None:
@@ -130,6 +130,7 @@ class Fetcher:
         elapsed = self.loop.time() - course.began
         if isinstance(settled, Done):
             self.counters.fetched += 1
+            self.throttle.budget.refund(course.paid)
             return Fetched(
                 id=course.call_id,
                 index=index,
@@ -168,14 +169,16 @@ class _Course:
     scope: Scope
     began: float
     total: float
-    in_batch: bool
     strategies: Strategies | None
     attempts: int = 0
     transient: int = 0
     throttled: int = 0
+    probes: int = 0
     spent: float = 0.0
     mismatched: bool = False
     last: CallsError | None = None
+    paid: int | None = None
+    _owes: bool = False
     _took: float = 0.0
 
     async def attempt(self) -> Verdict:
@@ -189,20 +192,40 @@ class _Course:
                 key = await self._asked(fetcher.credentials.current())
         except CallsError as exc:
             return Fail(error=self._final(exc, exc.stopped_by or StoppedBy.KEY_REFUSED))
-        if not await fetcher.throttle.admit(self.scope, self._deadline()):
+        throttle = fetcher.throttle
+        if not (await self._pay() and await throttle.admit(self.scope, self._deadline())):
             return Fail(error=self._called_off())
         # Others may have been refused this key while the call was parked.
         key = fetcher.credentials.held or key
+        probe = self.scope.in_batch and throttle.holding
+        started = fetcher.loop.time()
         try:
-            came = await self._exchange(key)
+            came = await self._exchange(key, started, probe=probe)
+            if came is None:
+                return Fail(error=self._called_off())
+            found = assess(self.call_id, came, now=time.time(), scrub=key.scrub)
+            status = None if isinstance(came, CallsError) else came.status
+            changes = throttle.learn(found, status=status, started=started, probe=probe)
         finally:
-            fetcher.throttle.release()
-        if came is None:
-            return Fail(error=self._called_off())
-        found = assess(self.call_id, came, now=time.time(), scrub=key.scrub)
-        verdict = found if isinstance(found, Done) else await self._judge(found, key)
-        self._report(came, verdict)
+            throttle.release()
+        if isinstance(found, Done):
+            verdict: Verdict = found
+        else:
+            verdict = await self._judge(found, key, probe=probe)
+        self._report(came, verdict, changes)
         return verdict
+
+    async def _pay(self) -> bool:
+        """Wait until a batch's retry is paid for; whether there is still a reason to send it."""
+        if not self._owes:
+            return True
+        budget, loop = self.fetcher.throttle.budget, self.fetcher.loop
+        throttled = isinstance(self.last, RateLimitedError)
+        while (paid := budget.grant(loop.time(), throttled=throttled)) is None:
+            if not await self.scope.sleep(budget.next_grant - loop.time()):
+                return False
+        self.paid, self._owes = paid, False
+        return True
 
     async def _asked(self, question: Awaitable[K]) -> K:
         """What the caller's key provider answers, within the call's time."""
@@ -223,15 +246,22 @@ class _Course:
         late.__cause__ = self.last
         return self._final(late, StoppedBy.DEADLINE)
 
-    async def _exchange(self, key: ApiKey) -> Answer | CallsError | None:
+    async def _exchange(
+        self, key: ApiKey, started: float, *, probe: bool
+    ) -> Answer | CallsError | None:
         """Send one request and read its answer, within the attempt's time and the call's.
+
+        Args:
+            key: The key that it carries.
+            started: The time, by the event loop's clock.
+            probe: Whether it is an outage's probe, whose time is short and costs the call nothing.
 
         Returns:
             The answer, or what kept it from arriving; `None` if the scope ended it.
         """
         fetcher, counters = self.fetcher, self.fetcher.counters
-        started = fetcher.loop.time()
         left = self._left(started)
+        most = min(fetcher.timeouts.attempt, PROBE_TIMEOUT if probe else inf)
         self.attempts += 1
         counters.requests += 1
         counters.retries += self.attempts > 1
@@ -241,41 +271,39 @@ class _Course:
             )
         # What brought another id's record may be a connection that lags one answer behind.
         fresh = isinstance(self.last, MismatchedCallError)
-        limit = started + min(fetcher.timeouts.attempt, left)
         came: Answer | CallsError | None
         try:
-            async with asyncio.timeout_at(limit) as timeout:
+            async with asyncio.timeout_at(started + min(most, left)) as timeout:
                 with self.scope.request(timeout):
                     came = await fetcher.transport.get(self.call_id, key, fresh=fresh)
         except TimeoutError:
-            came = None if self.scope.aborted else self._timed_out(left)
+            came = None if self.scope.aborted else self._timed_out(most, left)
         if isinstance(came, ConnectError | TLSError):
             # It never got as far as the wire.
             counters.requests -= 1
             counters.retries -= self.attempts > 1
-        finished = fetcher.loop.time()
-        self.spent += finished - started
-        self._took = finished - started
+        self._took = fetcher.loop.time() - started
+        if not probe:
+            self.spent += self._took
         return came
 
-    def _timed_out(self, left: float) -> CallsError:
-        limit = self.fetcher.timeouts.attempt
-        if left > limit:
-            return AttemptTimeoutError(f"no complete answer within {limit:g} s")
+    def _timed_out(self, most: float, left: float) -> CallsError:
+        if left > most:
+            return AttemptTimeoutError(f"no complete answer within {most:g} s")
         error = DeadlineExceededError(f"no record within the {self.total:g} s for the whole call")
         error.__cause__ = self.last
         return error
 
-    async def _judge(self, fault: Fault, key: ApiKey) -> RetryIn | Fail:
+    async def _judge(self, fault: Fault, key: ApiKey, *, probe: bool) -> RetryIn | Fail:
         """Count a failed attempt, and ask what comes of the call."""
         error = fault.error
-        renewed = False
-        if isinstance(error, AuthenticationError) and not self._is_stopped():
-            try:
-                renewed = await self._asked(self.fetcher.credentials.renewed(key)) is not None
-            except CallsError as exc:
-                return Fail(error=self._final(exc, exc.stopped_by or StoppedBy.KEY_REFUSED))
-        if isinstance(error, RateLimitedError):
+        try:
+            renewed = await self._renewed(error, key)
+        except CallsError as exc:
+            return Fail(error=self._final(exc, exc.stopped_by or StoppedBy.KEY_REFUSED))
+        if probe:
+            self.probes += 1
+        elif isinstance(error, RateLimitedError):
             self.throttled += 1
         elif not renewed:
             self.transient += 1
@@ -288,9 +316,10 @@ class _Course:
             attempts=self.attempts,
             transient=self.transient,
             throttled=self.throttled,
+            probes=self.probes,
             elapsed=now - self.began,
             left=self._left(now),
-            in_batch=self.in_batch,
+            in_batch=self.scope.in_batch,
             mismatched=self.mismatched,
             key_renewed=renewed,
         )
@@ -303,23 +332,48 @@ class _Course:
         )
         self.mismatched |= isinstance(error, MismatchedCallError)
         self.last = verdict.error
-        if isinstance(verdict, RetryIn):
-            self.spent += verdict.backoff
-            if self.strategies is not None:
-                self.strategies.slept(verdict.delay)
-        return verdict
+        if not isinstance(verdict, RetryIn):
+            return verdict
+        if probe:
+            # The outage spaces its probes, and the gate knows of any silence that was asked for.
+            return attrs.evolve(verdict, delay=0.0, backoff=0.0)
+        self.spent += verdict.backoff
+        if self.strategies is not None:
+            self.strategies.slept(verdict.delay)
+        # A new key is no retry: the server has not failed.
+        return verdict if renewed else self._charged(verdict)
 
-    def _report(self, came: Answer | CallsError, verdict: Verdict) -> None:
-        """Tell the gate, the batch and the hooks what the attempt brought."""
+    async def _renewed(self, error: CallsError, key: ApiKey) -> bool:
+        """Whether the key was refused and there is another by now."""
+        if not isinstance(error, AuthenticationError) or self._is_stopped():
+            return False
+        return await self._asked(self.fetcher.credentials.renewed(key)) is not None
+
+    def _charged(self, verdict: RetryIn) -> RetryIn | Fail:
+        """A single call pays for its retry at once, or has none; a batch's pays before it goes."""
+        if self.scope.in_batch:
+            self._owes = True
+            return verdict
+        throttled = isinstance(verdict.error, RateLimitedError)
+        self.paid = self.fetcher.throttle.budget.take(throttled=throttled)
+        if self.paid is not None:
+            return verdict
+        return Fail(error=self._final(verdict.error, StoppedBy.BUDGET), cool_down=verdict.cool_down)
+
+    def _report(
+        self, came: Answer | CallsError, verdict: Verdict, changes: Iterable[Event]
+    ) -> None:
+        """Tell the batch and the hooks what the attempt brought, and what it changed."""
         fetcher = self.fetcher
         now = fetcher.loop.time()
         error = None if isinstance(verdict, Done) else verdict.error
-        if error is None or not (isinstance(came, CallsError) or error.retryable):
+        if isinstance(verdict, Done):
             self.scope.answered()
+        elif isinstance(came, CallsError) or verdict.error.retryable:
+            self.scope.failed(verdict.error, verdict.cool_down)
         else:
-            self.scope.failed(error, verdict.cool_down)
+            self.scope.answered()
         fetcher.counters.throttled += isinstance(error, RateLimitedError)
-        closed = verdict.cool_down > 0.0 and fetcher.throttle.cool_down(verdict.cool_down)
         if not fetcher.hooks:
             return
         fetcher.tell(
@@ -332,8 +386,8 @@ class _Course:
                 error=error,
             )
         )
-        if closed:
-            fetcher.tell(events.CoolDownEntered(at=now, seconds=fetcher.throttle.closed_for()))
+        for change in changes:
+            fetcher.tell(change)
         if isinstance(verdict, RetryIn):
             fetcher.tell(
                 events.RetryScheduled(
@@ -350,11 +404,11 @@ class _Course:
 
     def _deadline(self) -> float | None:
         """When waiting is no use any more; a batch's waits are bounded by its patience instead."""
-        return None if self.in_batch else self.began + self.total
+        return None if self.scope.in_batch else self.began + self.total
 
     def _left(self, now: float) -> float:
         """Seconds of the call's time that are left."""
-        return self.total - (self.spent if self.in_batch else now - self.began)
+        return self.total - (self.spent if self.scope.in_batch else now - self.began)
 
     def _called_off(self) -> CallsError:
         """Why there is no further attempt, when it was not the verdict that said so."""

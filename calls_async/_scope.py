@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from calls_async.errors import CallsError, StoppedBy, amended
 
@@ -23,6 +23,9 @@ class Scope:
     Args:
         parent: The scope that this one ends with.
     """
+
+    in_batch: ClassVar[bool] = False
+    """Whether the calls are a batch's, which has patience, and holds while nobody answers."""
 
     def __init__(self, parent: Scope | None = None) -> None:
         self.stopped: CallsError | None = None
@@ -129,6 +132,8 @@ class Batch(Scope):
         parent: The client's scope.
         patience: Seconds.
     """
+
+    in_batch: ClassVar[bool] = True
 
     def __init__(self, parent: Scope, *, patience: float) -> None:
         super().__init__(parent)

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from calls_async.config import RetryPolicy
     from calls_async.models import Call
 
+BATCH_ATTEMPTS: Final = 20
+"""Transient failures of one id at most that a batch puts up with, while there is patience. Fewer
+would lose ids in the moment before an outage is known to be one."""
 BODY_EXCERPT: Final = 500
 """Characters of an answer's text that a `StatusError` keeps."""
 
@@ -51,13 +54,13 @@ class Done:
         call: The record.
         raw: The answer's body.
         request_id: The server's `x-request-id`.
-        cool_down: Seconds for which the server asks everyone for silence from now on.
+        hint: What the answer says about sending more.
     """
 
     call: Call
     raw: bytes
     request_id: str | None = None
-    cool_down: float = 0.0
+    hint: Hint = NO_HINT
 
 
 @attrs.frozen(kw_only=True)
@@ -76,7 +79,8 @@ class RetryIn:
         delay: Seconds to wait at least.
         backoff: The part of `delay` that is the call's own backoff and not the server's wish.
         error: What the attempt failed with.
-        cool_down: Seconds for which the server asks everyone for silence from now on.
+        cool_down: Seconds for which the server asks everyone for silence from now on; 0 if it
+            names none. How long the gate is closed after that is for the gate to say.
     """
 
     delay: float
@@ -104,7 +108,9 @@ class Progress:
         call_id: The id asked for.
         attempts: Requests started.
         transient: Transient failures among them.
-        throttled: Throttled answers among them. What is neither was a key that could be renewed.
+        throttled: Throttled answers among them.
+        probes: An outage's probes among them, which count for nothing else. What is none of these
+            was a key that could be renewed.
         elapsed: Seconds since the call began.
         left: Seconds of its time that are left.
         in_batch: Whether it is part of a batch, whose patience is the batch's.
@@ -121,6 +127,7 @@ class Progress:
     in_batch: bool = False
     mismatched: bool = False
     key_renewed: bool = False
+    probes: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -180,7 +187,7 @@ def assess(
         )
         return Fault(error=mismatch, hint=hint)
     request_id = came.headers.get("x-request-id")
-    return Done(call=call, raw=came.body, request_id=request_id, cool_down=hint.wait or 0.0)
+    return Done(call=call, raw=came.body, request_id=request_id, hint=hint)
 
 
 _STATUS_ERRORS: Final[dict[int, type[StatusError]]] = {
@@ -258,7 +265,7 @@ def judge(
         backoff = _backoff(progress, policy, throttled=throttled, rnd=rnd)
     wait = fault.hint.wait
     delay = max(backoff, wait or 0.0)
-    cool_down = _cool_down(fault, delay=delay)
+    cool_down = _cool_down(fault)
     stopped_by = _stopped_by(
         fault, progress, policy, opinion, counted=backoff if progress.in_batch else delay
     )
@@ -279,19 +286,20 @@ def _backoff(progress: Progress, policy: RetryPolicy, *, throttled: bool, rnd: f
         return 0.0
     nth = progress.throttled if throttled else progress.transient
     base = policy.throttle_backoff_base if throttled else policy.backoff_base
-    return full_jitter(
-        nth, base=base, factor=policy.backoff_factor, cap=policy.max_backoff, rnd=rnd
-    )
+    cap = policy.max_backoff
+    if progress.in_batch and not throttled:
+        # The backoff of twenty attempts, doubled each time, would take minutes, and the id would
+        # run out of its time long before. So the time left is shared among the tries left.
+        waits = _most_transient(progress, policy) - progress.transient
+        cap = min(cap, max(0.0, progress.left) / max(1, waits + 1))
+    return full_jitter(nth, base=base, factor=policy.backoff_factor, cap=cap, rnd=rnd)
 
 
-def _cool_down(fault: Fault, *, delay: float) -> float:
-    """Seconds of silence that the answer asks of everyone."""
-    throttled = isinstance(fault.error, RateLimitedError)
-    wait = fault.hint.wait
-    if wait is not None and (throttled or fault.hint.budgets):
-        return wait
-    # Throttled without a hint: everyone keeps silent for as long as this call waits.
-    return delay if throttled else 0.0
+def _cool_down(fault: Fault) -> float:
+    """Seconds of silence that the answer asks of everyone; 0 if it names none."""
+    # Another failure's Retry-After is about that request, unless it announces quotas.
+    for_all = isinstance(fault.error, RateLimitedError) or fault.hint.budgets
+    return (fault.hint.wait or 0.0) if for_all else 0.0
 
 
 def _stopped_by(
@@ -333,10 +341,18 @@ def _exhausted(
         return StoppedBy.THROTTLED_ATTEMPTS if spent else None
     if progress.key_renewed:
         # A provider that mints a key each time it is asked would otherwise go on for ever.
-        renewals = progress.attempts - progress.transient - progress.throttled
+        counted = progress.transient + progress.throttled + progress.probes
+        renewals = progress.attempts - counted
         return StoppedBy.KEY_REFUSED if renewals > policy.max_attempts else None
-    spent = progress.transient >= policy.max_attempts
-    return StoppedBy.ATTEMPTS if spent else None
+    most = _most_transient(progress, policy)
+    return StoppedBy.ATTEMPTS if progress.transient >= most else None
+
+
+def _most_transient(progress: Progress, policy: RetryPolicy) -> int:
+    """Transient failures that end the call."""
+    if progress.in_batch:
+        return max(policy.max_attempts, BATCH_ATTEMPTS)
+    return policy.max_attempts
 
 
 def _too_late(

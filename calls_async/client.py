@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, overload
 import attrs
 
 from calls_async import bulk, config
+from calls_async._budget import CAPACITY
+from calls_async._concurrency import START
 from calls_async._credentials import Credentials
 from calls_async._fetch import Counters, Fetcher
 from calls_async._scope import Batch, Scope
@@ -388,13 +390,19 @@ class _Core:
         await self.transport.close()
 
     def statistics(self) -> Statistics:
-        throttle = self._throttle
+        throttle, limits = self._throttle, self._settings.limits
         return Statistics(
             **attrs.asdict(self.counters),
             in_flight=0 if throttle is None else throttle.in_flight,
             waiting=0 if throttle is None else throttle.waiting,
             cool_down=0.0 if throttle is None else throttle.closed_for(),
-            max_concurrency=self._settings.limits.max_concurrency,
+            pace=limits.max_rate if throttle is None else throttle.pace,
+            concurrency=min(START, limits.max_concurrency)
+            if throttle is None
+            else throttle.concurrency,
+            max_concurrency=limits.max_concurrency,
+            budget=CAPACITY if throttle is None else throttle.budget.level,
+            outage=0.0 if throttle is None else throttle.silent_for(),
         )
 
 
@@ -412,7 +420,7 @@ class _Job:
         return self._batch.stopped
 
     async def fetch(self, call_id: str, index: int) -> Outcome:
-        return await self._fetcher.fetch(call_id, index=index, scope=self._batch, in_batch=True)
+        return await self._fetcher.fetch(call_id, index=index, scope=self._batch)
 
 
 def _wrong_home() -> WrongEventLoopError:

@@ -61,6 +61,8 @@ class StoppedBy(StrEnum):
     """The server asked for a longer wait than `RetryPolicy.max_server_wait`."""
     SERVER = "server"
     """The server said `x-should-retry: false`."""
+    BUDGET = "budget"
+    """The retry budget is empty: too much has failed of late for a retry to be fair."""
     STRATEGY = "strategy"
     """A tenacity strategy of the caller's own said no."""
     KEY_REFUSED = "key_refused"

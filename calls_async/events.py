@@ -23,6 +23,9 @@ __all__ = [
     "CoolDownEntered",
     "Event",
     "Hook",
+    "OutageEntered",
+    "OutageLeft",
+    "PaceChanged",
     "RetryScheduled",
     "Statistics",
 ]
@@ -97,6 +100,45 @@ class CoolDownEntered:
 
 
 @attrs.frozen(kw_only=True)
+class PaceChanged:
+    """The client learnt how fast it may send, or that nothing holds it back any more.
+
+    Attributes:
+        at: When, by the event loop's clock.
+        rate: Requests started per second from now on; `None`: at full speed.
+    """
+
+    at: float
+    rate: float | None
+
+
+@attrs.frozen(kw_only=True)
+class OutageEntered:
+    """Nobody answers any more: batches hold, and send nothing but a probe now and then.
+
+    Attributes:
+        at: When this was decided, by the event loop's clock.
+        seconds: For how long nobody had answered by then.
+    """
+
+    at: float
+    seconds: float
+
+
+@attrs.frozen(kw_only=True)
+class OutageLeft:
+    """Somebody answers again: batches go on, gently.
+
+    Attributes:
+        at: When, by the event loop's clock.
+        seconds: For how long nobody had answered.
+    """
+
+    at: float
+    seconds: float
+
+
+@attrs.frozen(kw_only=True)
 class CallFinished:
     """A call has its outcome.
 
@@ -110,7 +152,14 @@ class CallFinished:
 
 
 Event: TypeAlias = (
-    AttemptStarted | AttemptFinished | RetryScheduled | CoolDownEntered | CallFinished
+    AttemptStarted
+    | AttemptFinished
+    | RetryScheduled
+    | CoolDownEntered
+    | PaceChanged
+    | OutageEntered
+    | OutageLeft
+    | CallFinished
 )
 """Everything that a hook may be called with."""
 
@@ -131,7 +180,11 @@ class Statistics:
         in_flight: Requests in flight now.
         waiting: Calls that wait now, for a permit or for the gate to open.
         cool_down: Seconds until the gate opens; 0 when it is open.
-        max_concurrency: The limit of `in_flight`.
+        pace: Requests that may be started per second; `None`: at full speed.
+        concurrency: Requests that may be in flight now; it moves below `max_concurrency`.
+        max_concurrency: The limit that was set.
+        budget: Tokens that are left for retries, of 500.
+        outage: Seconds for which nobody has answered, while that holds batches back; else 0.
     """
 
     fetched: int
@@ -142,4 +195,8 @@ class Statistics:
     in_flight: int
     waiting: int
     cool_down: float
+    pace: float | None
+    concurrency: int
     max_concurrency: int
+    budget: int
+    outage: float

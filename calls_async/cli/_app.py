@@ -175,7 +175,6 @@ def fetch(
             records=records,
             format=row_format,
             errors=listed,
-            max_rate=max_rate,
         )
         return asyncio.run(job.run(choose_view()))
 

@@ -38,7 +38,6 @@ class FetchJob:
         records: Where the records go.
         format: How a record becomes a line.
         errors: Where the ids without a record go.
-        max_rate: The limit of requests a second that the client was given.
     """
 
     client: CallsClient
@@ -46,7 +45,6 @@ class FetchJob:
     records: WholeFile
     format: Format
     errors: WholeFile | None
-    max_rate: float | None = None
     _settled: bytearray = attrs.field(init=False)
     """A byte for each id, which is less than a set of those that are missing."""
     _failed: Counter[str] = attrs.field(factory=Counter[str], init=False)
@@ -78,7 +76,7 @@ class FetchJob:
         """Take every outcome; the error, if one ended the batch before the last id."""
         async with (
             self.client,
-            watching(view, self.client, total=len(self.ids), max_rate=self.max_rate),
+            watching(view, self.client, total=len(self.ids)),
             self.client.stream_calls(self.ids) as outcomes,
         ):
             try:

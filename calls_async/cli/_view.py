@@ -38,13 +38,11 @@ class Glance:
         at: When, in seconds by any clock that never goes back.
         total: Ids to fetch.
         client: What the client has done and does; it does nothing but this job.
-        max_rate: The limit of requests a second that the client was given.
     """
 
     at: float
     total: int
     client: Statistics
-    max_rate: float | None = None
 
     @property
     def done(self) -> int:
@@ -54,10 +52,12 @@ class Glance:
     @property
     def gate(self) -> str:
         """What the gate is doing."""
+        if self.client.outage:
+            return f"nobody answers for {self.client.outage:.0f} s, probing"
         if self.client.cool_down:
             return f"gate cooling down for {self.client.cool_down:.1f} s"
-        if self.max_rate is not None:
-            return f"gate open, pace {self.max_rate:g}/s"
+        if self.client.pace is not None:
+            return f"gate open, pace {self.client.pace:.3g}/s"
         return "gate open"
 
 
@@ -182,17 +182,13 @@ class LineView:
 
 
 @asynccontextmanager
-async def watching(
-    view: View, client: CallsClient, *, total: int, max_rate: float | None = None
-) -> AsyncGenerator[None, None]:
+async def watching(view: View, client: CallsClient, *, total: int) -> AsyncGenerator[None, None]:
     """Show the client's work on so many ids until the block is left."""
     clock = asyncio.get_running_loop().time
 
     async def watch() -> None:
         while True:
-            view.show(
-                Glance(at=clock(), total=total, client=client.statistics(), max_rate=max_rate)
-            )
+            view.show(Glance(at=clock(), total=total, client=client.statistics()))
             await asyncio.sleep(view.period)
 
     with view:

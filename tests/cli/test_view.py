@@ -23,7 +23,7 @@ from calls_async.testing import fake_client
 from tests.kit import in_virtual_time
 
 
-def glance(done, *, at=0.0, failed=0, total=1_000, cool_down=0.0, max_rate=None):
+def glance(done, *, at=0.0, failed=0, total=1_000, cool_down=0.0, pace=None, outage=0.0):
     client = Statistics(
         fetched=done - failed,
         failed=failed,
@@ -33,9 +33,13 @@ def glance(done, *, at=0.0, failed=0, total=1_000, cool_down=0.0, max_rate=None)
         in_flight=64,
         waiting=0,
         cool_down=cool_down,
+        pace=pace,
+        concurrency=64,
         max_concurrency=64,
+        budget=500,
+        outage=outage,
     )
-    return Glance(at=at, total=total, client=client, max_rate=max_rate)
+    return Glance(at=at, total=total, client=client)
 
 
 def test_the_speed_is_that_of_the_last_seconds():
@@ -58,8 +62,10 @@ def test_the_time_left_is_the_rest_at_this_speed():
     ("state", "told"),
     [
         ({}, "gate open"),
-        ({"max_rate": 2.5}, "gate open, pace 2.5/s"),
-        ({"cool_down": 3.0, "max_rate": 2.5}, "gate cooling down for 3.0 s"),
+        ({"pace": 2.5}, "gate open, pace 2.5/s"),
+        ({"pace": 187.654}, "gate open, pace 188/s"),
+        ({"cool_down": 3.0, "pace": 2.5}, "gate cooling down for 3.0 s"),
+        ({"cool_down": 3.0, "outage": 41.7}, "nobody answers for 42 s, probing"),
     ],
 )
 def test_the_gate_is_told(state, told):

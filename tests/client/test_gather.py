@@ -21,6 +21,7 @@ from calls_async import (
     StoppedBy,
     gather_calls,
 )
+from calls_async._concurrency import START
 from calls_async.testing import FakeTransport, Fault, Ledger, fake_client
 from tests.kit import call_ids, in_virtual_time, other_tasks, timers, turns
 
@@ -158,12 +159,12 @@ async def test_errors_take_their_places_when_asked_to():
     assert transport.ledger.requests_of("call-3") == 1
 
 
-@pytest.mark.parametrize("concurrency", [1, 2, 64])
+@pytest.mark.parametrize(("limit", "concurrency"), [(1, 1), (2, 2), (64, START)])
 @in_virtual_time
-async def test_after_a_refused_key_nothing_more_is_sent(concurrency):
+async def test_after_a_refused_key_nothing_more_is_sent(limit, concurrency):
     """Only what was in flight when the first 401 came is in the ledger; the rest get that error."""
     transport = FakeTransport(latency=0.1)
-    options = {"api_key": "sk_test_wrong", "limits": Limits(max_concurrency=concurrency)}
+    options = {"api_key": "sk_test_wrong", "limits": Limits(max_concurrency=limit)}
     async with fake_client(transport, **options) as client:
         mixed = await client.gather_calls(call_ids(300), return_exceptions=True)
         assert client.statistics().requests == len(transport.ledger) == concurrency

@@ -18,6 +18,7 @@ from calls_async import (
     CoolDownEntered,
     DeadlineExceededError,
     Limits,
+    PaceChanged,
     RetryPolicy,
     RetryScheduled,
     ServerError,
@@ -25,6 +26,7 @@ from calls_async import (
     TransportError,
     __version__,
 )
+from calls_async._pace import SLACK
 from calls_async.testing import FakeTransport, Fault, Sandbox, fake_client
 from tests.kit import call_ids, in_virtual_time
 from tests.rawserver import http, raw_server, record
@@ -236,7 +238,7 @@ async def test_limits_bind_the_client():
         await client.gather_calls(call_ids(10))
         assert client.statistics().max_concurrency == 3
     starts = [entry.at for entry in transport.ledger.entries]
-    assert starts == pytest.approx([number / 2 for number in range(10)])
+    assert starts == pytest.approx([number / 2 for number in range(10)], abs=SLACK)
     assert transport.ledger.max_in_flight <= 3
 
 
@@ -259,6 +261,6 @@ async def test_hooks_hear_of_everything():
     async with fake_client(transport, hooks=(broken, heard.append)) as client:
         await client.get_call("a")
     assert [type(event) for event in heard] == [
-        AttemptStarted, AttemptFinished, CoolDownEntered, RetryScheduled,
+        AttemptStarted, AttemptFinished, CoolDownEntered, PaceChanged, RetryScheduled,
         AttemptStarted, AttemptFinished, CallFinished,
     ]  # fmt: skip

@@ -10,6 +10,7 @@ from multidict import CIMultiDict
 from calls_async._headers import LONGEST_WAIT, Budget, Hint
 from calls_async._secret import ApiKey
 from calls_async._verdict import (
+    BATCH_ATTEMPTS,
     Done,
     Fail,
     Fault,
@@ -91,13 +92,15 @@ draws = st.floats(0.0, 1.0)
 
 @st.composite
 def progresses(draw):
-    """How far a call may be: its attempts are transient, throttled or renewals."""
-    transient, throttled, renewals = (draw(st.integers(0, 12)) for _ in range(3))
+    """How far a call may be: its attempts are transient, throttled, probes or renewals."""
+    transient = draw(st.integers(0, BATCH_ATTEMPTS + 2))
+    throttled, probes, renewals = (draw(st.integers(0, 12)) for _ in range(3))
     return Progress(
         call_id=CALL_ID,
-        attempts=max(1, transient + throttled + renewals),
+        attempts=max(1, transient + throttled + probes + renewals),
         transient=transient,
         throttled=throttled,
+        probes=probes,
         elapsed=draw(seconds),
         left=draw(st.floats(-10.0, 200.0) | st.just(1e12)),
         in_batch=draw(flags),
@@ -133,14 +136,19 @@ def test_a_retry_never_comes_sooner_than_the_server_asked(case):
 
 @given(case=cases)
 def test_a_retry_never_goes_beyond_the_counts(case):
-    """Unless the caller's own `stop` replaces them, each kind of failure has its count."""
+    """Unless the caller's own `stop` replaces them, each kind of failure has its count.
+
+    A batch puts up with more transient failures of an id than a policy for single calls allows.
+    """
     fault, progress, policy, _, opinion = case
     if isinstance(verdict_on(case), RetryIn) and opinion.stop is None:
         if is_throttled(fault):
             assert progress.throttled < policy.max_throttled_attempts
         elif progress.key_renewed:
-            renewals = progress.attempts - progress.transient - progress.throttled
-            assert renewals <= policy.max_attempts
+            counted = progress.transient + progress.throttled + progress.probes
+            assert progress.attempts - counted <= policy.max_attempts
+        elif progress.in_batch:
+            assert progress.transient < max(policy.max_attempts, BATCH_ATTEMPTS)
         else:
             assert progress.transient < policy.max_attempts
 
@@ -170,6 +178,17 @@ def test_a_drawn_backoff_never_exceeds_the_policy_s_cap(case):
     verdict = verdict_on(case)
     if isinstance(verdict, RetryIn) and opinion.wait is None:
         assert verdict.backoff <= policy.max_backoff
+
+
+@given(case=cases)
+def test_in_a_batch_a_transient_backoff_leaves_time_for_the_tries_left(case):
+    """It is never more than its share, so that an id does not run out of time before attempts."""
+    fault, progress, policy, _, opinion = case
+    drawn = opinion.wait is None and not is_throttled(fault)
+    verdict = verdict_on(case)
+    if isinstance(verdict, RetryIn) and progress.in_batch and drawn:
+        left = max(policy.max_attempts, BATCH_ATTEMPTS) - progress.transient
+        assert verdict.backoff <= progress.left / max(1, left + 1)
 
 
 @given(case=cases)
@@ -227,17 +246,12 @@ def test_the_error_is_the_failure_and_says_how_far_the_call_was(case):
 
 
 @given(case=cases)
-def test_throttling_silences_everyone_for_the_hint_or_else_the_backoff(case):
-    """And no other failure does, unless a budget that is spent comes with it."""
+def test_throttling_asks_everyone_for_the_silence_that_it_names(case):
+    """And no other failure does, unless budgets come with it; nobody's own backoff is in it."""
     fault, _, _, _, _ = case
     verdict = verdict_on(case)
-    assert verdict.cool_down >= 0.0
-    if is_throttled(fault):
-        assert verdict.cool_down >= (fault.hint.wait or 0.0)
-        if isinstance(verdict, RetryIn) and fault.hint.wait is None:
-            assert verdict.cool_down == verdict.delay
-    elif not fault.hint.budgets:
-        assert verdict.cool_down == 0.0
+    for_all = is_throttled(fault) or fault.hint.budgets
+    assert verdict.cool_down == ((fault.hint.wait or 0.0) if for_all else 0.0)
 
 
 @given(case=cases)

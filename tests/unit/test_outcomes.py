@@ -25,7 +25,11 @@ STATISTICS = events.Statistics(
     in_flight=0,
     waiting=0,
     cool_down=0.0,
+    pace=None,
+    concurrency=20,
     max_concurrency=64,
+    budget=500,
+    outage=0.0,
 )
 VALUES = [
     FETCHED,

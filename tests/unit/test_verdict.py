@@ -12,9 +12,10 @@ import attrs
 import pytest
 from multidict import CIMultiDict
 
-from calls_async._headers import LONGEST_WAIT, NO_HINT, Hint
+from calls_async._headers import LONGEST_WAIT, NO_HINT, Budget, Hint
 from calls_async._secret import ApiKey
 from calls_async._verdict import (
+    BATCH_ATTEMPTS,
     BODY_EXCERPT,
     Done,
     Fail,
@@ -242,24 +243,27 @@ def test_a_200_with_the_record_asked_for_is_done():
     assert done.call.contact.first_name == "John"
     assert done.raw == EXAMPLE_BODY
     assert done.request_id == "r-1"
-    assert done.cool_down == 0.0
+    assert done.hint == NO_HINT
 
 
 @pytest.mark.parametrize(
-    ("fields", "cool_down"),
+    ("fields", "hint"),
     [
-        ({"RateLimit": '"a";r=0;t=30'}, 30.0),
-        ({"RateLimit": '"a";r=3;t=30'}, 0.0),
-        ({"Retry-After": "5"}, 5.0),
-        ({"Retry-After": "86400"}, 86_400.0),
-        ({"x-should-retry": "false"}, 0.0),
+        (
+            {"RateLimit": '"a";r=0;t=30'},
+            Hint(wait=30.0, budgets=(Budget(remaining=0, reset=30.0),)),
+        ),
+        ({"RateLimit": '"a";r=3;t=30'}, Hint(wait=0.0, budgets=(Budget(remaining=3, reset=30.0),))),
+        ({"Retry-After": "5"}, Hint(wait=5.0)),
+        ({"Retry-After": "86400"}, Hint(wait=86_400.0)),
+        ({"x-should-retry": "false"}, Hint(should_retry=False)),
     ],
 )
-def test_a_hint_on_a_successful_answer_never_fails_the_call(fields, cool_down):
-    """It is for the calls that come after, whose gate it closes."""
+def test_a_hint_on_a_successful_answer_never_fails_the_call(fields, hint):
+    """It is for the calls that come after, so it is passed on whole to the gate."""
     done = assessed(answer(body=EXAMPLE_BODY, **fields))
     assert isinstance(done, Done)
-    assert done.cool_down == cool_down
+    assert done.hint == hint
 
 
 def test_no_other_status_brings_a_call():
@@ -399,6 +403,34 @@ def test_transient_failures_end_after_the_policy_s_attempts(max_attempts):
         assert stopped(answer(500), policy, transient=nth, throttled=99) is expected
 
 
+@pytest.mark.parametrize(("max_attempts", "most"), [(1, 20), (4, 20), (20, 20), (21, 21)])
+def test_a_batch_puts_up_with_twenty_transient_failures_of_an_id(max_attempts, most):
+    """Its patience ends an outage; a policy may ask for more attempts, but not for fewer."""
+    assert BATCH_ATTEMPTS == 20
+    policy = RetryPolicy(max_attempts=max_attempts)
+    for nth in range(1, most + 3):
+        expected = StoppedBy.ATTEMPTS if nth >= most else None
+        assert stopped(answer(500), policy, transient=nth, in_batch=True) is expected
+
+
+def test_a_batch_does_not_raise_the_other_counts():
+    """Throttled answers end after the policy's count there too, and so do renewals of the key."""
+    policy = RetryPolicy(max_attempts=2, max_throttled_attempts=3)
+    throttled = stopped(answer(429), policy, throttled=3, in_batch=True)
+    assert throttled is StoppedBy.THROTTLED_ATTEMPTS
+    renewed = {"attempts": 4, "transient": 1, "throttled": 0, "key_renewed": True}
+    assert stopped(answer(401), policy, in_batch=True, **renewed) is StoppedBy.KEY_REFUSED
+
+
+def test_a_probe_counts_for_nothing():
+    """It was the batch's question and not the id's: neither a failure nor a renewal of the key."""
+    policy = RetryPolicy(max_attempts=2)
+    about = {"attempts": 9, "transient": 1, "throttled": 1, "in_batch": True}
+    assert stopped(answer(500), policy, probes=7, **about) is None
+    assert stopped(answer(401), policy, probes=5, key_renewed=True, **about) is None
+    assert stopped(answer(401), policy, probes=4, key_renewed=True, **about) is not None
+
+
 @pytest.mark.parametrize("came", [answer(429), answer(503, **{"Retry-After": "1"})], ids=str)
 @pytest.mark.parametrize("max_attempts", [1, 2, 10])
 def test_throttled_answers_are_counted_apart(came, max_attempts):
@@ -458,6 +490,24 @@ def test_jitter_draws_from_the_whole_backoff(rnd):
     """A third transient failure waits up to 0.2 s, a third throttled one up to 4 s."""
     assert judged(answer(500), transient=3, rnd=rnd).delay == pytest.approx(0.2 * rnd)
     assert judged(answer(429), throttled=3, rnd=rnd).delay == pytest.approx(4.0 * rnd)
+
+
+@pytest.mark.parametrize("left", [30.0, 2.0])
+def test_in_a_batch_the_time_left_is_shared_among_the_tries_left(left):
+    """However unlucky the draws, an id's twenty attempts fit into its time."""
+    for nth in range(1, BATCH_ATTEMPTS):
+        verdict = judged(answer(500), transient=nth, in_batch=True, left=left)
+        assert isinstance(verdict, RetryIn)
+        assert verdict.backoff == min(0.05 * 2 ** (nth - 1), left / (BATCH_ATTEMPTS - nth + 1))
+        left -= verdict.backoff
+    assert left > 0.0
+
+
+def test_a_throttled_backoff_and_a_single_call_s_are_not_shared_out():
+    """Few attempts need no sharing: the backoff is the policy's, and the deadline may end them."""
+    assert judged(answer(429), throttled=3, in_batch=True, left=5.0).backoff == 4.0
+    assert stopped(answer(429), throttled=4, in_batch=True, left=5.0) is StoppedBy.DEADLINE
+    assert judged(answer(500), transient=3, left=0.201).backoff == 0.2
 
 
 @pytest.mark.parametrize(
@@ -522,7 +572,7 @@ def test_a_wait_that_is_no_throttling_is_capped_in_a_batch_too():
         (answer(429, **{"Retry-After": "7"}), 7.0),
         (answer(503, **{"Retry-After": "7"}), 7.0),
         (answer(429, **{"Retry-After": "0"}), 0.0),
-        (answer(429), 1.0),  # as long as this call waits itself
+        (answer(429), 0.0),  # for how long the gate is closed then, is its own rule
         (answer(500), 0.0),
         (answer(503), 0.0),
         (answer(500, **{"Retry-After": "7"}), 0.0),
@@ -535,7 +585,7 @@ def test_a_wait_that_is_no_throttling_is_capped_in_a_batch_too():
     ids=str,
 )
 def test_throttling_and_spent_budgets_silence_everyone(came, cool_down):
-    """Only what speaks of all requests closes the gate; a sick answer speaks for itself."""
+    """Only what speaks of all requests asks all for silence; a sick answer speaks for itself."""
     assert judged(came).cool_down == cool_down
     assert judged(came, in_batch=True).cool_down == cool_down
 
@@ -727,9 +777,11 @@ def test_verdicts_are_frozen_values():
     """What was decided does not change on its way to who acts on it."""
     error = NotFoundError("no", status=404)
     done = assessed(answer(body=EXAMPLE_BODY))
-    for value in (Fail(error=error), RetryIn(delay=1.0, backoff=1.0, error=error), done):
+    for value in (Fail(error=error), RetryIn(delay=1.0, backoff=1.0, error=error)):
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
             value.cool_down = 9.0
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        done.hint = NO_HINT
     assert Fault(error=error).hint == NO_HINT == Hint(wait=None, budgets=(), should_retry=None)
 
 
