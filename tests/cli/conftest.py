@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,9 @@ def spawn(*args, sandbox=None, env=None, prelude=None, **options):
     variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment(sandbox), **(env or {})}
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
     command = [sys.executable, *(prelude or ["-m", "calls_async.cli"]), *args]
+    if os.name == "posix":
+        # A shell starts what runs in its background without Ctrl-C, and children inherit that.
+        options["preexec_fn"] = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(command, env=variables, **options)  # noqa: S603 (under test)
 
 

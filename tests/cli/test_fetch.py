@@ -311,7 +311,9 @@ def test_a_full_disk_leaves_whole_lines_and_nothing_under_the_name(serve):
         "from calls_async.cli import main; sys.exit(main())"
     )
     args = ("fetch", "ids.txt", "--out", "calls.jsonl")
-    process = spawn(*args, sandbox=serve(), prelude=["-c", code])
+    # A coverage run would want to write its data, for which there is no room either.
+    unmeasured = {"COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""}
+    process = spawn(*args, sandbox=serve(), prelude=["-c", code], env=unmeasured)
     out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (1, "")
     told = err.splitlines()[-1]

@@ -25,6 +25,7 @@ def run(pytester, monkeypatch):
 
     def run_tests(source, *options):
         pytester.makepyfile(source)
+        pytester.makeini("[pytest]")  # its own, wherever the temporary folder is
         return pytester.runpytest_subprocess(
             *options, "-p", "calls_async.testing.pytest_plugin", "--strict-markers", "-W", "error"
         )

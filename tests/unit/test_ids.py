@@ -149,3 +149,11 @@ def test_an_id_of_another_type_is_refused(call_id):
 def test_a_wrong_id_is_quoted_so_that_it_can_be_found():
     """Numbers are the usual slip; the error shows which one."""
     assert str(check_call_id(12345)) == "a call id must be a str, not int · call '12345'"
+
+
+def test_a_number_that_python_does_not_print_is_refused_all_the_same():
+    """An id of thousands of digits is no str, and saying so does not raise."""
+    problem = check_call_id(10**5_000)
+    assert problem is not None
+    assert problem.call_id is not None
+    assert len(problem.call_id) < 100
