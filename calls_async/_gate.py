@@ -17,11 +17,16 @@ from calls_async._quota import Quota
 if TYPE_CHECKING:
     from calls_async._headers import Hint
 
-THROTTLING: Final = frozenset({429, 503})
+_UNAVAILABLE: Final = 503
+THROTTLING: Final = frozenset({429, _UNAVAILABLE})
 """The statuses that say "too many requests"; a 503 does so with or without a hint."""
 QUIET: Final = 1.0
 """Seconds of silence after a throttled answer that names no time. Less would do for a token bucket;
 a window that counts refused requests too has to pass before anything is accepted again."""
+STRAY: Final = 5
+"""Accepted answers since the last refusal that make a 503 without a hint a stray one: servers and
+proxies send it for reasons of their own too, and a second of silence for each would cost a batch
+most of its speed. A server that really refuses does so again at once, and then is heard."""
 STAGGER: Final = 0.010
 """Seconds between starts while the gate has just opened and no pace spreads them."""
 RAMP: Final = 1.0
@@ -58,6 +63,7 @@ class Gate:
         self._quota = Quota()
         self._max_cool_down = max_cool_down
         self._ramp = 0.0
+        self._streak = 0  # accepted answers since the last refusal
         self.not_before = float("-inf")
 
     def rate(self, now: float) -> float | None:
@@ -89,9 +95,12 @@ class Gate:
             hint: What its header says about sending more.
             rnd: A random number between 0 and 1, which keeps clients out of step.
         """
-        closed = False
+        closed = paced = False
         planned = self._quota.announced(now, started=started, others=others, budgets=hint.budgets)
         if status in THROTTLING:
+            streak, self._streak = self._streak, 0
+            if status == _UNAVAILABLE and hint.wait is None and streak >= STRAY:
+                return News(paced=True) if planned else NO_NEWS
             closed = self.cool_down(now, QUIET if hint.wait is None else hint.wait)
             silence = max(0.0, self.not_before - now)
             paced = self._pace.throttled(now, started=started, silence=silence, rnd=rnd)
@@ -99,6 +108,7 @@ class Gate:
             # Another failure's Retry-After is about that request, unless it announces quotas.
             if hint.wait and (status < 400 or hint.budgets):
                 closed = self.cool_down(now, hint.wait)
+            self._streak += 1
             paced = self._pace.accepted(now, started=started)
         paced = paced or planned
         return News(closed=closed, paced=paced) if closed or paced else NO_NEWS

@@ -16,6 +16,7 @@ from tests.simulation.rivals import NoPace
 from tests.simulation.servers import (
     HTML,
     FixedWindow,
+    Flaky,
     Reply,
     SlidingWindow,
     TokenBucket,
@@ -73,6 +74,21 @@ def _batch(
         )
 
     return measure
+
+
+def _flaky(pace: Pacing, seeds: int) -> Reached:
+    """Ten thousand ids at a server without a limit, of which a proxy refuses one in a hundred."""
+    runs = [
+        simulate(Flaky(server=Unlimited(), one_in=100), ids=10_000, seed=seed, pace=pace)
+        for seed in range(1, seeds + 1)
+    ]
+    lost = max(run.failed for run in runs)
+    time = max(run.duration for run in runs)
+    refused = max(run.rejected for run in runs)
+    return Reached(
+        f"{time:.1f} s, {refused:.1%} refused, {lost} lost",
+        enough=not lost and time <= 10.0 and refused <= 0.015,
+    )
 
 
 def _change(before: float, after: float) -> Callable[[Pacing, int], Reached]:
@@ -179,6 +195,7 @@ CASES: Final = (
         "all, 1.5 x ideal",
         _batch(SlidingWindow, ideal=50.0, longest=1.5, most_refused=1.0),
     ),
+    Case("no limit, 1% stray 503s", "all, 10 s, 1.5% refused", _flaky),
     Case("limit doubles, 50 to 100/s", "pace within 15% after 10 s", _change(50.0, 100.0)),
     Case("limit halves, 50 to 25/s", "pace within 15% after 10 s", _change(50.0, 25.0)),
     Case("limit disappears, 50/s to none", "full speed again (15 s)", _lifted),

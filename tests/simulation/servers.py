@@ -56,6 +56,28 @@ def changing(before: float, at: float, after: float) -> Callable[[float], float]
 
 
 @attrs.define(kw_only=True)
+class Flaky:
+    """A server that refuses some requests for reasons of its own.
+
+    Attributes:
+        server: What answers the others.
+        one_in: Every so many requests, one is refused.
+        seen: Requests so far.
+    """
+
+    server: Server
+    one_in: int
+    seen: int = 0
+
+    def reply(self, now: float) -> Reply:
+        """See `Server`."""
+        self.seen += 1
+        if self.seen % self.one_in == 0:
+            return Reply(503, HTML)
+        return self.server.reply(now)
+
+
+@attrs.define(kw_only=True)
 class TokenBucket:
     """nginx's `limit_req` with `nodelay`: an excess that drains at the rate and has a bound.
 

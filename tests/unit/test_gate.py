@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from calls_async._gate import NO_NEWS, QUIET, RAMP, STAGGER, Gate, News
+from calls_async._gate import NO_NEWS, QUIET, RAMP, STAGGER, STRAY, Gate, News
 from calls_async._headers import NO_HINT, Budget, Hint
 
 NOW = 1000.0
@@ -261,3 +261,45 @@ def test_the_slower_of_pace_and_budget_binds():
     assert gaps(starts(subject, begin=NOW, end=NOW + 2.0)) == pytest.approx([0.2] * 9, abs=1e-6)
     answered(subject, 200, at=NOW + 2.0, hint=budget(4, 8.0))
     assert subject.rate(NOW + 2.0) == pytest.approx(4 / 5.5)
+
+
+def accepted(subject, times):
+    for _ in range(times):
+        answered(subject, 200)
+
+
+def test_a_stray_503_is_no_news():
+    """One bare 503 among many records holds nobody back: servers send it for other reasons too."""
+    subject = gate()
+    accepted(subject, STRAY)
+    assert answered(subject, 503) == NO_NEWS
+    assert subject.not_before == -math.inf
+    assert subject.rate(NOW) is None
+
+
+def test_a_second_503_in_a_row_is_heard():
+    """A server that really refuses does so again, and then everybody keeps silent."""
+    subject = gate()
+    accepted(subject, STRAY)
+    answered(subject, 503)
+    assert answered(subject, 503, at=NOW + 0.1).closed
+    assert subject.not_before == NOW + 0.1 + QUIET
+
+
+@pytest.mark.parametrize(
+    ("status", "hint", "before"),
+    [(503, NO_HINT, STRAY - 1), (503, Hint(wait=2.0), STRAY), (429, NO_HINT, STRAY)],
+    ids=["after few records", "with a hint", "a 429"],
+)
+def test_what_is_no_stray_503_is_heard_at_once(status, hint, before):
+    """Too few records before it, a hint, or the status that means nothing else: then it counts."""
+    subject = gate()
+    accepted(subject, before)
+    assert answered(subject, status, hint=hint).closed
+
+
+def test_a_stray_503_may_still_announce_a_quota():
+    """What it says of what is left is planned for like any other answer's."""
+    subject = gate()
+    accepted(subject, STRAY)
+    assert answered(subject, 503, hint=budget(10, 20.0)).paced
