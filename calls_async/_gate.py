@@ -23,10 +23,13 @@ THROTTLING: Final = frozenset({429, _UNAVAILABLE})
 QUIET: Final = 1.0
 """Seconds of silence after a throttled answer that names no time. Less would do for a token bucket;
 a window that counts refused requests too has to pass before anything is accepted again."""
+BRIEF: Final = 0.5
+"""Seconds of silence below which a throttled answer may be a stray one: trying again is cheap."""
 STRAY: Final = 5
-"""Accepted answers since the last refusal that make a 503 without a hint a stray one: servers and
-proxies send it for reasons of their own too, and a second of silence for each would cost a batch
-most of its speed. A server that really refuses does so again at once, and then is heard."""
+"""Accepted answers since the last refusal that make a refusal a stray one, if it is a 503 without a
+hint, or asks for a brief silence only. Servers and proxies send those for reasons of their own too,
+and a lesson from each would cost a batch most of its speed. A server that really refuses does so
+again at once, and then is heard."""
 STAGGER: Final = 0.010
 """Seconds between starts while the gate has just opened and no pace spreads them."""
 RAMP: Final = 1.0
@@ -99,11 +102,15 @@ class Gate:
         planned = self._quota.announced(now, started=started, others=others, budgets=hint.budgets)
         if status in THROTTLING:
             streak, self._streak = self._streak, 0
-            if status == _UNAVAILABLE and hint.wait is None and streak >= STRAY:
-                return News(paced=True) if planned else NO_NEWS
-            closed = self.cool_down(now, QUIET if hint.wait is None else hint.wait)
-            silence = max(0.0, self.not_before - now)
-            paced = self._pace.throttled(now, started=started, silence=silence, rnd=rnd)
+            wait = hint.wait
+            brief = status == _UNAVAILABLE if wait is None else wait < BRIEF
+            stray = brief and streak >= STRAY
+            if wait is None:
+                wait = 0.0 if stray else QUIET
+            closed = self.cool_down(now, wait)
+            if not stray:
+                silence = max(0.0, self.not_before - now)
+                paced = self._pace.throttled(now, started=started, silence=silence, rnd=rnd)
         else:
             # Another failure's Retry-After is about that request, unless it announces quotas.
             if hint.wait and (status < 400 or hint.budgets):

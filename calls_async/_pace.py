@@ -31,7 +31,7 @@ SLACK: Final = 0.010
 CAUTION: Final = 0.9
 """The share of the measured rate to go on with: what a bucket had saved up was accepted too, and
 makes the measured rate about a tenth too high."""
-CRUISE: Final = 7.5
+CRUISE: Final = 8.0
 """Seconds from there back to the measured rate. Each probe ends in a silence of a second, as a
 rule, so more frequent ones cost throughput; rarer ones let a raised limit go unused for longer."""
 PROBE: Final = 0.75
@@ -41,8 +41,12 @@ SEARCH: Final = 0.5
 SAMPLE: Final = 1.0
 """Seconds of the past that a rate is measured over, at least. A bucket may accept all that it has
 saved up within a millisecond; over so short a time that would pass for a rate."""
-SAMPLE_SIZE: Final = 10
-"""Requests that a rate is measured over, at least: what fewer tell is mostly chance."""
+CRUISE_SAMPLE: Final = 1.75
+"""The same for a throttled answer in the cruise. The last measurement was too high, then; a longer
+sample is lower, the more so the shorter the cruise was: it reaches into the silence before."""
+SAMPLE_SIZE: Final = 50
+"""Requests that a rate is measured over, at least, once there is a rate to tell how long that
+takes: fewer are mostly chance, and of fewer a usual burst (ten) would be too large a part."""
 SLOWEST: Final = 0.5
 """Starts per second below which no measurement brings the pace. Slower servers say how long to be
 silent; and a client that shares a limit with many others, or rides out an outage, must notice soon
@@ -162,11 +166,10 @@ class Pace:
 
     def _measure(self, silence: float) -> float:
         """Requests accepted per second, up to the throttled answer."""
-        # Throttled in the cruise, the last measurement was too high. A longer sample is lower, the
-        # more so the shorter the cruise was: it reaches back into the silence before.
-        span = SAMPLE if self._ridden >= self._cruise else 2.0 * SAMPLE
-        # A server that asks for a long silence counts over a long time.
-        span = max(span, silence, 0.0 if self.learnt is None else SAMPLE_SIZE / self.learnt)
+        span = SAMPLE if self._ridden >= self._cruise else CRUISE_SAMPLE
+        if self._measured is not None and self._cruise:
+            span = max(span, SAMPLE_SIZE / self._measured)
+        span = max(span, silence)  # a server that asks for a long one counts over a long time
         if len(self._accepted) == MEMORY:
             span = min(span, max(SLACK, self._noticed - self._accepted[0]))
         self._sample = span

@@ -76,27 +76,37 @@ def _batch(
     return measure
 
 
-def _flaky(pace: Pacing, seeds: int) -> Reached:
+def _flaky(refusal: Reply, *, longest: float) -> Callable[[Pacing, int], Reached]:
     """Ten thousand ids at a server without a limit, of which a proxy refuses one in a hundred."""
-    runs = [
-        simulate(Flaky(server=Unlimited(), one_in=100), ids=10_000, seed=seed, pace=pace)
-        for seed in range(1, seeds + 1)
-    ]
-    lost = max(run.failed for run in runs)
-    time = max(run.duration for run in runs)
-    refused = max(run.rejected for run in runs)
-    return Reached(
-        f"{time:.1f} s, {refused:.1%} refused, {lost} lost",
-        enough=not lost and time <= 10.0 and refused <= 0.015,
-    )
+
+    def measure(pace: Pacing, seeds: int) -> Reached:
+        runs = [
+            simulate(
+                Flaky(server=Unlimited(), one_in=100, refusal=refusal),
+                ids=10_000,
+                seed=seed,
+                pace=pace,
+            )
+            for seed in range(1, seeds + 1)
+        ]
+        lost = max(run.failed for run in runs)
+        time = max(run.duration for run in runs)
+        refused = max(run.rejected for run in runs)
+        return Reached(
+            f"{time:.1f} s, {refused:.1%} refused, {lost} lost",
+            enough=not lost and time <= longest and refused <= 0.015,
+        )
+
+    return measure
 
 
 def _change(before: float, after: float) -> Callable[[Pacing, int], Reached]:
     """The limit changes, at moments all over the pace's own cycle of about nine seconds."""
 
     def runs(pace: Pacing, seeds: int) -> Iterator[float]:
-        for latency, step in product(LATENCIES, range(2 * seeds + 2)):
-            at = 20.0 + 9.0 * step / (2 * seeds + 2)
+        moments = 4 * seeds + 4
+        for latency, step in product(LATENCIES, range(moments)):
+            at = 20.0 + 9.0 * step / moments
             run = simulate(
                 TokenBucket(rate=changing(before, at, after)),
                 ids=int(before * at + after * 13),
@@ -195,7 +205,16 @@ CASES: Final = (
         "all, 1.5 x ideal",
         _batch(SlidingWindow, ideal=50.0, longest=1.5, most_refused=1.0),
     ),
-    Case("no limit, 1% stray 503s", "all, 10 s, 1.5% refused", _flaky),
+    Case(
+        "no limit, 1% stray 503s",
+        "all, 10 s, 1.5% refused",
+        _flaky(Reply(503, HTML), longest=10.0),
+    ),
+    Case(
+        "no limit, 1% stray 429s for 50 ms",
+        "all, 20 s, 1.5% refused",  # a hundred silences, each with its gentle end
+        _flaky(Reply(429, (("retry-after-ms", "50"),)), longest=20.0),
+    ),
     Case("limit doubles, 50 to 100/s", "pace within 15% after 10 s", _change(50.0, 100.0)),
     Case("limit halves, 50 to 25/s", "pace within 15% after 10 s", _change(50.0, 25.0)),
     Case("limit disappears, 50/s to none", "full speed again (15 s)", _lifted),

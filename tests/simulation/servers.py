@@ -62,18 +62,20 @@ class Flaky:
     Attributes:
         server: What answers the others.
         one_in: Every so many requests, one is refused.
+        refusal: The answer of a refused request.
         seen: Requests so far.
     """
 
     server: Server
     one_in: int
+    refusal: Reply = Reply(503, HTML)
     seen: int = 0
 
     def reply(self, now: float) -> Reply:
         """See `Server`."""
         self.seen += 1
         if self.seen % self.one_in == 0:
-            return Reply(503, HTML)
+            return self.refusal
         return self.server.reply(now)
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from calls_async._gate import NO_NEWS, QUIET, RAMP, STAGGER, STRAY, Gate, News
+from calls_async._gate import BRIEF, NO_NEWS, QUIET, RAMP, STAGGER, STRAY, Gate, News
 from calls_async._headers import NO_HINT, Budget, Hint
 
 NOW = 1000.0
@@ -286,13 +286,30 @@ def test_a_second_503_in_a_row_is_heard():
     assert subject.not_before == NOW + 0.1 + QUIET
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_stray_refusal_that_asks_for_a_moment_gets_it_and_teaches_no_pace(status):
+    """A brief silence is kept like any other, but a batch is not slowed down for it."""
+    subject = gate()
+    accepted(subject, STRAY)
+    news = answered(subject, status, hint=Hint(wait=BRIEF / 2))
+    assert news == News(closed=True)
+    assert subject.not_before == NOW + BRIEF / 2
+    assert subject.rate(NOW) is None
+    assert answered(subject, status, at=NOW + 1.0, hint=Hint(wait=BRIEF / 2)).paced
+
+
 @pytest.mark.parametrize(
     ("status", "hint", "before"),
-    [(503, NO_HINT, STRAY - 1), (503, Hint(wait=2.0), STRAY), (429, NO_HINT, STRAY)],
-    ids=["after few records", "with a hint", "a 429"],
+    [
+        (503, NO_HINT, STRAY - 1),
+        (503, Hint(wait=2.0), STRAY),
+        (429, NO_HINT, STRAY),
+        (429, Hint(wait=BRIEF), STRAY),
+    ],
+    ids=["after few records", "with a hint", "a 429", "a 429 with a hint"],
 )
 def test_what_is_no_stray_503_is_heard_at_once(status, hint, before):
-    """Too few records before it, a hint, or the status that means nothing else: then it counts."""
+    """Too few records before it, a silence that is not brief, or a bare 429: then it counts."""
     subject = gate()
     accepted(subject, before)
     assert answered(subject, status, hint=hint).closed

@@ -7,11 +7,13 @@ import pytest
 from calls_async._pace import (
     CAUTION,
     CRUISE,
+    CRUISE_SAMPLE,
     GROWTH_STEP,
     LONGEST_GAP,
     MEMORY,
     PROBE,
     SAMPLE,
+    SAMPLE_SIZE,
     SEARCH,
     SLACK,
     SLOWEST,
@@ -195,13 +197,13 @@ def test_a_rate_beyond_memory_is_measured_over_a_shorter_time():
 
 
 def test_a_slow_rate_is_measured_over_a_longer_time():
-    """At two a second one second tells mostly chance; ten requests tell more."""
-    pace = Pace(None)
-    accept(pace, 2.0, since=NOW - 20.0, until=NOW - 10.0)
-    throttle(pace, NOW - 10.0)
-    accept(pace, 2.0, since=NOW - 9.0, until=NOW - 1.0)  # and then none for a while
-    throttle(pace, NOW)
-    assert pace.learnt == pytest.approx(CAUTION * 8 / 5.0)
+    """What a bucket had saved up, ten or so, is a small part of fifty requests only."""
+    pace = cruising(10.0)
+    accept(pace, 10.0, since=NOW + 1.0, until=NOW + 3.0)  # and then none for a second
+    throttle(pace, NOW + 4.0)
+    span = SAMPLE_SIZE / 10.0
+    assert pace.learnt == pytest.approx(CAUTION * (10 + 20) / span)
+    assert span > CRUISE_SAMPLE
 
 
 def test_throttled_in_the_cruise_the_sample_is_longer():
@@ -209,7 +211,9 @@ def test_throttled_in_the_cruise_the_sample_is_longer():
     pace = cruising(50.0)
     accept(pace, 80.0, since=NOW + 1.0, until=NOW + 1.5)
     throttle(pace, NOW + 1.5)
-    assert pace.learnt == pytest.approx(CAUTION * (25 + 40) / (2.0 * SAMPLE))
+    before = 50 * (CRUISE_SAMPLE - 1.5)  # the sample's part that is older than the last lesson
+    assert pace.learnt == pytest.approx(CAUTION * (before + 40) / CRUISE_SAMPLE, rel=0.03)
+    assert CRUISE_SAMPLE > SAMPLE
 
 
 def test_one_wave_is_one_signal():
