@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from http import HTTPStatus
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
 from calls_async import events
 from calls_async._verdict import Done, Fault, assess
-from calls_async.errors import CallsError, ConnectError, TLSError
+from calls_async.errors import (
+    AttemptTimeoutError,
+    CallsError,
+    ConnectError,
+    DeadlineExceededError,
+    TLSError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from calls_async._hedge import Hedge
     from calls_async._scope import Scope
     from calls_async._secret import ApiKey
@@ -27,6 +32,9 @@ if TYPE_CHECKING:
     from calls_async._throttle import Permit, Throttle
     from calls_async._transport import Transport
     from calls_async._wire import Answer
+
+Brought: TypeAlias = Done | Fault | None
+"""What an attempt brought: a record or a fault; `None` if its scope ended it."""
 
 
 @attrs.define
@@ -43,86 +51,83 @@ class Counters:
 
 @attrs.frozen(kw_only=True)
 class Line:
-    """The way to the server, and what all attempts of a client share on it."""
+    """The way to the server, and what all attempts of a client share on it.
+
+    Attributes:
+        transport: Sends a request.
+        throttle: Says when, and learns from what came back.
+        counters: What was done so far.
+        tell: Tells the hooks; `None` if there are none.
+        loop: The event loop.
+    """
 
     transport: Transport
     throttle: Throttle
     counters: Counters
-    tell: Teller
+    tell: Teller | None
     loop: asyncio.AbstractEventLoop
 
 
-@attrs.define(kw_only=True)
+@attrs.define
 class Attempt:
-    """What is asked for, and until when.
+    """What is asked for, and how long that may take.
 
     Attributes:
         call_id: The id.
-        number: How many requests were sent for it so far; each one that is sent raises it.
         key: The key that it carries.
         scope: What it is ended with.
-        until: When it has to be over, by the event loop's clock.
-        late: Makes the error for when it is not.
+        most: Seconds for the attempt.
+        total: Seconds for the whole call.
+        left: Seconds of those that are left.
+        number: How many requests were sent for the call so far; each one that is sent raises it.
         fresh: Whether it must not use a connection that has carried an answer.
     """
 
     call_id: str
-    number: int
     key: ApiKey
     scope: Scope
-    until: float
-    late: Callable[[], CallsError]
-    fresh: bool
+    most: float
+    total: float
+    left: float
+    number: int = 0
+    fresh: bool = False
+
+    def late(self) -> CallsError:
+        """The error for when it is not over in time."""
+        if self.left > self.most:
+            return AttemptTimeoutError(f"no complete answer within {self.most:g} s")
+        return DeadlineExceededError(f"no record within the {self.total:g} s for the whole call")
 
 
-@attrs.define
-class Found:
-    """What an attempt brought: a record or a fault, and the answer's status if there was one."""
-
-    what: Done | Fault
-    status: int | None
-
-    @property
-    def settles(self) -> bool:
-        """Whether another request could bring nothing better."""
-        return isinstance(self.what, Done) or not self.what.error.retryable
-
-
-async def carry_out(line: Line, attempt: Attempt, permit: Permit) -> Found | None:
-    """Send the request, and read its answer. The permit is given back, however this ends.
-
-    Returns:
-        What it brought; `None` if the scope ended it.
-    """
+async def carry_out(line: Line, attempt: Attempt, permit: Permit) -> Brought:
+    """Send the request, and read its answer. The permit is given back, however this ends."""
+    until = line.loop.time() + min(attempt.most, attempt.left)
     hedge = line.throttle.hedge
     if hedge is not None and not permit.probe and not attempt.fresh:
-        return await _raced(line, attempt, permit, hedge)
+        return await _raced(line, attempt, permit, until, hedge)
     try:
-        return await _requested(line, attempt, permit)
+        return await _requested(line, attempt, permit, until)
     finally:
         line.throttle.release()
 
 
-async def _requested(line: Line, attempt: Attempt, permit: Permit) -> Found | None:
+async def _requested(line: Line, attempt: Attempt, permit: Permit, until: float) -> Brought:
     """One request, from its start to what is learnt from it."""
-    counters = line.counters
-    attempt.number += 1
-    number = attempt.number
+    counters, tell = line.counters, line.tell
+    attempt.number = number = attempt.number + 1
     again = number > 1 and not permit.hedge
     counters.requests += 1
     counters.retries += again
-    started = line.loop.time()
-    if line.tell:
-        line.tell(
+    if tell is not None:
+        tell(
             events.AttemptStarted(
-                at=started, call_id=attempt.call_id, attempt=number, hedge=permit.hedge
+                at=permit.at, call_id=attempt.call_id, attempt=number, hedge=permit.hedge
             )
         )
     came: Answer | CallsError
     try:
-        async with asyncio.timeout_at(attempt.until) as timeout:
-            with attempt.scope.request(timeout):
-                came = await line.transport.get(attempt.call_id, attempt.key, fresh=attempt.fresh)
+        with attempt.scope.request(until):
+            came = await line.transport.get(attempt.call_id, attempt.key, fresh=attempt.fresh)
     except TimeoutError:
         if attempt.scope.aborted:
             return None
@@ -131,36 +136,38 @@ async def _requested(line: Line, attempt: Attempt, permit: Permit) -> Found | No
         # It never got as far as the wire.
         counters.requests -= 1
         counters.retries -= again
-    what = assess(attempt.call_id, came, now=time.time(), scrub=attempt.key.scrub)
-    status = None if isinstance(came, CallsError) else came.status
-    changes = line.throttle.learn(what, status=status, started=started, permit=permit)
-    if line.tell:
+    brought = assess(attempt.call_id, came, now=time.time(), scrub=attempt.key.scrub)
+    changes = line.throttle.learn(brought, permit)
+    if tell is not None:
         now = line.loop.time()
-        line.tell(
+        fault = brought if isinstance(brought, Fault) else None
+        tell(
             events.AttemptFinished(
                 at=now,
                 call_id=attempt.call_id,
                 attempt=number,
-                duration=now - started,
-                status=status,
-                error=what.error if isinstance(what, Fault) else None,
+                duration=now - permit.at,
+                status=HTTPStatus.OK if fault is None else fault.status,
+                error=None if fault is None else fault.error,
             )
         )
         for change in changes:
-            line.tell(change)
-    return Found(what, status)
+            tell(change)
+    return brought
 
 
-async def _raced(line: Line, attempt: Attempt, permit: Permit, hedge: Hedge) -> Found | None:
+async def _raced(
+    line: Line, attempt: Attempt, permit: Permit, until: float, hedge: Hedge
+) -> Brought:
     """One request and, when it is late and a hedge can be afforded, its rival."""
     throttle, loop = line.throttle, line.loop
     began = loop.time()
     if attempt.number == 0:
         hedge.started()
-    requests: set[asyncio.Task[Found | None]] = set()
+    requests: set[asyncio.Task[Brought]] = set()
 
     def send(permit: Permit) -> None:
-        request = loop.create_task(_requested(line, attempt, permit))
+        request = loop.create_task(_requested(line, attempt, permit, until))
         # A task that is cancelled before it begins never gets to a `finally` of its own.
         request.add_done_callback(lambda _: throttle.release())
         requests.add(request)
@@ -173,26 +180,26 @@ async def _raced(line: Line, attempt: Attempt, permit: Permit, hedge: Hedge) -> 
             if rival is not None:
                 line.counters.hedges += 1
                 send(rival)
-        found = await _first_settled(requests)
+        brought = await _first_settled(requests)
     finally:
         losers = [request for request in requests if not request.done()]
         for loser in losers:
             loser.cancel()
         if losers:
             await asyncio.wait(losers)
-    if found is not None and isinstance(found.what, Done):
+    if isinstance(brought, Done):
         hedge.observed(loop.time() - began)
-    return found
+    return brought
 
 
-async def _first_settled(requests: set[asyncio.Task[Found | None]]) -> Found | None:
+async def _first_settled(requests: set[asyncio.Task[Brought]]) -> Brought:
     """What the first request brought that settles the call; else what the last one brought."""
     pending = requests
     while True:
         done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         brought = [request.result() for request in done]
-        for found in brought:
-            if found is None or found.settles:
-                return found
+        for each in brought:
+            if not isinstance(each, Fault) or not each.error.retryable:
+                return each
         if not pending:
             return brought[0]

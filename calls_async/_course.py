@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
@@ -19,7 +18,6 @@ from calls_async._attempt import Attempt, Line, carry_out
 from calls_async._outage import PROBE_TIMEOUT
 from calls_async._verdict import NO_OPINION, Done, Fail, Progress, RetryIn, judge
 from calls_async.errors import (
-    AttemptTimeoutError,
     AuthenticationError,
     CallsError,
     DeadlineExceededError,
@@ -32,7 +30,7 @@ from calls_async.errors import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from calls_async._attempt import Found
+    from calls_async._attempt import Brought
     from calls_async._credentials import Credentials
     from calls_async._retry import Strategies
     from calls_async._scope import Scope
@@ -77,12 +75,22 @@ class Course:
     _spent: float = 0.0
     _mismatched: bool = False
     _last: CallsError | None = None
+    _first: tuple[Brought, ApiKey] | None = None
     # Of the next attempt: what a single call has paid for it, and what a batch's call will have to.
     _paid: int | None = None
     _owes: bool | None = None
 
+    def begun(self, attempt: Attempt, brought: Brought) -> None:
+        """Go on from a first attempt that was carried out without a course."""
+        self.attempts = attempt.number
+        self._spent = self.line.loop.time() - self.began
+        self._first = (brought, attempt.key)
+
     async def attempt(self) -> Verdict:
         """One attempt, from the wait for its permit to the verdict."""
+        if self._first is not None:
+            begun, self._first = self._first, None
+            return await self._weighed(*begun)
         line = self.line
         if self._is_stopped():
             return Fail(error=self._called_off())
@@ -99,15 +107,7 @@ class Course:
             return Fail(error=self._called_off())
         # Others may have been refused this key while the call was parked.
         key = self.credentials.held or key
-        found = await self._sent(permit, key)
-        if found is None:
-            return Fail(error=self._called_off())
-        if isinstance(found.what, Done):
-            self.scope.answered()
-            return found.what
-        verdict = await self._judge(found.what, key, probe=permit.probe)
-        self._report(found, verdict)
-        return verdict
+        return await self._weighed(await self._sent(permit, key), key, probe=permit.probe)
 
     async def _asked(self, question: Awaitable[K]) -> K:
         """What the caller's key provider answers, within the call's time."""
@@ -128,37 +128,42 @@ class Course:
         late.__cause__ = self._last
         return self._final(late, StoppedBy.DEADLINE)
 
-    async def _sent(self, permit: Permit, key: ApiKey) -> Found | None:
+    async def _sent(self, permit: Permit, key: ApiKey) -> Brought:
         """Carry an attempt out, within its time and the call's.
 
         A probe's time is short, and costs the call nothing.
         """
         loop = self.line.loop
         started = loop.time()
-        left = self._left(started)
-        most = min(self.most, PROBE_TIMEOUT) if permit.probe else self.most
         attempt = Attempt(
             call_id=self.call_id,
-            number=self.attempts,
             key=key,
             scope=self.scope,
-            until=started + min(most, left),
-            late=partial(self._timed_out, most, left),
+            most=min(self.most, PROBE_TIMEOUT) if permit.probe else self.most,
+            total=self.total,
+            left=self._left(started),
+            number=self.attempts,
             # What brought another id's record may be a connection that lags one answer behind.
             fresh=isinstance(self._last, MismatchedCallError),
         )
-        found = await carry_out(self.line, attempt, permit)
+        brought = await carry_out(self.line, attempt, permit)
         self.attempts = attempt.number
         if not permit.probe:
             self._spent += loop.time() - started
-        return found
+        return brought
 
-    def _timed_out(self, most: float, left: float) -> CallsError:
-        if left > most:
-            return AttemptTimeoutError(f"no complete answer within {most:g} s")
-        error = DeadlineExceededError(f"no record within the {self.total:g} s for the whole call")
-        error.__cause__ = self._last
-        return error
+    async def _weighed(self, brought: Brought, key: ApiKey, *, probe: bool = False) -> Verdict:
+        """The verdict on what an attempt brought."""
+        if brought is None:
+            return Fail(error=self._called_off())
+        if isinstance(brought, Done):
+            self.scope.answered()
+            return brought
+        if isinstance(brought.error, DeadlineExceededError):
+            brought.error.__cause__ = self._last
+        verdict = await self._judge(brought, key, probe=probe)
+        self._report(brought, verdict)
+        return verdict
 
     async def _judge(self, fault: Fault, key: ApiKey, *, probe: bool) -> RetryIn | Fail:
         """Count a failed attempt, and ask what comes of the call."""
@@ -227,15 +232,15 @@ class Course:
             return verdict
         return Fail(error=self._final(verdict.error, StoppedBy.BUDGET), cool_down=verdict.cool_down)
 
-    def _report(self, found: Found, verdict: RetryIn | Fail) -> None:
+    def _report(self, fault: Fault, verdict: RetryIn | Fail) -> None:
         """Tell the batch and the hooks what comes of a failed attempt."""
         line, error = self.line, verdict.error
-        if found.status is None or error.retryable:
+        if fault.status is None or error.retryable:
             self.scope.failed(error, verdict.cool_down)
         else:
             self.scope.answered()
         line.counters.throttled += isinstance(error, RateLimitedError)
-        if line.tell and isinstance(verdict, RetryIn):
+        if line.tell is not None and isinstance(verdict, RetryIn):
             line.tell(
                 events.RetryScheduled(
                     at=line.loop.time(),

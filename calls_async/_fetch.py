@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import attrs
 
 from calls_async import events
+from calls_async._attempt import Attempt, carry_out
 from calls_async._course import Course
 from calls_async._ids import check_call_id
 from calls_async._retry import Strategies, until_settled
-from calls_async._verdict import Done, Fail
+from calls_async._verdict import Done
 from calls_async.errors import StoppedBy
 from calls_async.outcomes import Failed, Fetched, Outcome
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from calls_async._attempt import Line
     from calls_async._credentials import Credentials
     from calls_async._scope import Scope
+    from calls_async._telling import Teller
     from calls_async.config import RetryPolicy, Timeouts
+    from calls_async.errors import CallsError
 
 
 @attrs.frozen(kw_only=True)
@@ -46,51 +49,76 @@ class Fetcher:
             The outcome. Only what the caller's own strategies raise is raised.
         """
         line = self.line
-        course = Course(
-            line=line,
+        began = line.loop.time()
+        if total is None:
+            total = self.timeouts.total
+        if (problem := check_call_id(call_id)) is not None:
+            return self._failed(call_id, index, problem, 0, began)
+        scope.began()
+        try:
+            # The straight way, which nearly all calls of a healthy server go: nothing to wait for,
+            # and a record at the first try. Only who leaves it needs a course.
+            key = self.credentials.held
+            if key is None or (permit := line.throttle.admit_at_once(scope)) is None:
+                course = self._course(call_id, scope, began, total)
+            else:
+                attempt = Attempt(call_id, key, scope, self.timeouts.attempt, total, total)
+                brought = await carry_out(line, attempt, permit)
+                if isinstance(brought, Done):
+                    scope.answered()
+                    return self._fetched(call_id, index, brought, attempt.number, began)
+                course = self._course(call_id, scope, began, total)
+                course.begun(attempt, brought)
+            settled = await until_settled(course.attempt, scope.sleep)
+        finally:
+            scope.ended()
+        if isinstance(settled, Done):
+            return self._fetched(call_id, index, settled, course.attempts, began)
+        if settled.error.stopped_by is StoppedBy.KEY_REFUSED:
+            scope.refused(settled.error)
+        return self._failed(call_id, index, settled.error, course.attempts, began)
+
+    def _course(self, call_id: str, scope: Scope, began: float, total: float) -> Course:
+        return Course(
+            line=self.line,
             credentials=self.credentials,
             policy=self.policy,
             strategies=Strategies.of(self.policy),
             scope=scope,
             call_id=call_id,
-            began=line.loop.time(),
+            began=began,
             most=self.timeouts.attempt,
-            total=self.timeouts.total if total is None else total,
+            total=total,
         )
-        if (problem := check_call_id(call_id)) is not None:
-            settled: Done | Fail = Fail(error=problem)
-        else:
-            scope.began()
-            try:
-                settled = await until_settled(course.attempt, scope.sleep)
-            finally:
-                scope.ended()
-        outcome = self._outcome(course, index, settled)
-        if line.tell:
-            line.tell(events.CallFinished(at=line.loop.time(), outcome=outcome))
-        return outcome
 
-    def _outcome(self, course: Course, index: int, settled: Done | Fail) -> Outcome:
-        counters = self.line.counters
-        elapsed = self.line.loop.time() - course.began
-        if isinstance(settled, Done):
-            counters.fetched += 1
-            return Fetched(
-                id=course.call_id,
-                index=index,
-                call=settled.call,
-                raw=settled.raw,
-                attempts=course.attempts,
-                elapsed=elapsed,
-                request_id=settled.request_id,
-            )
-        counters.failed += 1
-        if settled.error.stopped_by is StoppedBy.KEY_REFUSED:
-            course.scope.refused(settled.error)
-        return Failed(
-            id=course.call_id,
+    def _fetched(
+        self, call_id: str, index: int, done: Done, attempts: int, began: float
+    ) -> Fetched:
+        line = self.line
+        line.counters.fetched += 1
+        fetched = Fetched(
+            id=call_id,
             index=index,
-            error=settled.error,
-            attempts=course.attempts,
-            elapsed=elapsed,
+            call=done.call,
+            raw=done.raw,
+            attempts=attempts,
+            elapsed=line.loop.time() - began,
+            request_id=done.request_id,
         )
+        if line.tell is not None:
+            self._tell(line.tell, fetched)
+        return fetched
+
+    def _failed(
+        self, call_id: str, index: int, error: CallsError, attempts: int, began: float
+    ) -> Failed:
+        line = self.line
+        line.counters.failed += 1
+        elapsed = line.loop.time() - began
+        failed = Failed(id=call_id, index=index, error=error, attempts=attempts, elapsed=elapsed)
+        if line.tell is not None:
+            self._tell(line.tell, failed)
+        return failed
+
+    def _tell(self, tell: Teller, outcome: Outcome) -> None:
+        tell(events.CallFinished(at=self.line.loop.time(), outcome=outcome))

@@ -68,6 +68,8 @@ class Gate:
         self._ramp = 0.0
         self._streak = 0  # accepted answers since the last refusal
         self.not_before = float("-inf")
+        self.is_free = max_rate is None
+        """Whether nothing has held anybody back for a while; then nothing has to be counted."""
 
     def rate(self, now: float) -> float | None:
         """Starts per second that the gate allows now when it is open; `None`: full speed."""
@@ -76,14 +78,23 @@ class Gate:
 
     def next_start(self) -> float:
         """The earliest time at which the next request may start."""
+        if self.is_free:
+            return float("-inf")
         return max(self.not_before, self._quota.next_start(), self._pace.next_start())
 
     def started(self, now: float) -> None:
         """Note that a request starts now."""
+        if self.is_free:
+            return
         self._quota.started(now)
         just_opened = now < self.not_before + self._ramp
         herd = just_opened and self._pace.learnt is None
         self._pace.started(now, at_least=STAGGER if herd else 0.0)
+
+    def accepted(self, now: float, *, started: float) -> None:
+        """Note an answer of a gate that is free, which is no refusal and has no hint."""
+        self._streak += 1
+        self._pace.accepted(now, started=started)
 
     def answered(
         self, now: float, *, started: float, others: int, status: int, hint: Hint, rnd: float
@@ -118,6 +129,9 @@ class Gate:
             self._streak += 1
             paced = self._pace.accepted(now, started=started)
         paced = paced or planned
+        self.is_free = (
+            self._pace.is_free and self._quota.is_free and now >= self.not_before + self._ramp
+        )
         return News(closed=closed, paced=paced) if closed or paced else NO_NEWS
 
     def cool_down(self, now: float, seconds: float) -> bool:
@@ -126,6 +140,7 @@ class Gate:
         if until <= max(now, self.not_before):
             return False
         was_open = self.not_before <= now
+        self.is_free = False
         self.not_before = until
         self._ramp = min(RAMP, seconds)
         return was_open

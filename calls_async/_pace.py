@@ -91,6 +91,11 @@ class Pace:
             return self._measured * (1.0 + (1.0 - CAUTION) * grown / self._cruise)
         return self._measured * float(2.0 ** (grown / (PROBE if self._cruise else SEARCH)))
 
+    @property
+    def is_free(self) -> bool:
+        """Whether starts are as close together as anybody likes."""
+        return self._measured is None and not self._shortest
+
     def interval(self) -> float:
         """Seconds from one start to the next now; 0: at full speed."""
         rate = self.learnt

@@ -87,6 +87,11 @@ class Quota:
         # The last start was spaced by what was known then, which may have been next to nothing.
         self._due = min(self._due, now + self.interval(now))
 
+    @property
+    def is_free(self) -> bool:
+        """Whether there is no plan."""
+        return not self._even
+
     def next_start(self) -> float:
         """The earliest time of the next start; when nothing is left, the window's end or later."""
         return self._due if self._left > 0 else max(self._due, self._ends)

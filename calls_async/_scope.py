@@ -11,10 +11,13 @@ import asyncio
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from calls_async._deadlines import Deadlines
 from calls_async.errors import CallsError, StoppedBy, amended
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+    from calls_async._deadlines import Limited
 
 T = TypeVar("T")
 
@@ -37,7 +40,7 @@ class Scope:
         self._parent = parent
         self._children: set[Scope] = set()
         self._waits: set[asyncio.Future[Any]] = set()
-        self._requests: set[asyncio.Timeout] = set()
+        self._requests = Deadlines()
         self._pulls: set[asyncio.Timeout] = set()
         if parent is not None:
             self.stopped = parent.stopped
@@ -54,14 +57,17 @@ class Scope:
         for wait in self._waits:
             _settle(wait, None)
         self.aborted = self.aborted or abort
-        for timeout in (*self._pulls, *(self._requests if abort else ())):
-            if not timeout.expired():  # else it is ending already
-                timeout.reschedule(asyncio.get_running_loop().time())
+        for pull in self._pulls:
+            if not pull.expired():  # else it is ending already
+                pull.reschedule(asyncio.get_running_loop().time())
+        if abort:
+            self._requests.end_all()
         for child in self._children:
             child.stop(error, abort=abort)
 
     def leave(self) -> None:
-        """Take a scope that is no longer needed off its parent's hands."""
+        """Take a scope whose calls are all over off its parent's hands."""
+        self._requests.end_all()
         if self._parent is not None:
             self._parent._children.discard(self)  # noqa: SLF001 (the same class)
 
@@ -114,9 +120,13 @@ class Scope:
         finally:
             timer.cancel()
 
-    def request(self, timeout: asyncio.Timeout) -> AbstractContextManager[None]:
-        """A request in flight, which `timeout` times: `stop(abort=True)` ends it."""
-        return _listed(self._requests, timeout)
+    def request(self, until: float) -> Limited:
+        """A request in flight: its time, or `stop(abort=True)`, ends it with a `TimeoutError`.
+
+        Args:
+            until: When its time is over, by the event loop's clock.
+        """
+        return self._requests.limit(until)
 
     def pull(self, timeout: asyncio.Timeout) -> AbstractContextManager[None]:
         """A wait for the caller's own code, which `timeout` times: `stop` ends it."""

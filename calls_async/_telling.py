@@ -1,7 +1,7 @@
 """Telling the hooks; the rule: a hook never costs or breaks a call.
 
-Whoever has something to tell asks first whether anybody listens, so that without hooks no event is
-made at all. A hook that raises is logged, and the call goes on.
+Without hooks there is no teller, and whoever has something to tell makes no event at all. A hook
+that raises is logged, and the call goes on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _log = logging.getLogger("calls_async")
 
 
 class Teller:
-    """Calls the hooks of one client; it is false if there are none.
+    """Calls the hooks of one client.
 
     Args:
         hooks: The hooks.
@@ -24,9 +24,6 @@ class Teller:
 
     def __init__(self, hooks: tuple[Hook, ...]) -> None:
         self._hooks = hooks
-
-    def __bool__(self) -> bool:
-        return bool(self._hooks)
 
     def __call__(self, event: Event) -> None:
         """Call every hook with an event."""

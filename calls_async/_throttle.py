@@ -9,17 +9,19 @@ a half-made one in hand.
 from __future__ import annotations
 
 import random
+from http import HTTPStatus
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 
 from calls_async._budget import RetryBudget
 from calls_async._concurrency import Concurrency
 from calls_async._gate import THROTTLING, Gate
+from calls_async._headers import NO_HINT
 from calls_async._hedge import Hedge
 from calls_async._outage import Outage
-from calls_async._verdict import Done, Fault
+from calls_async._verdict import Done
 from calls_async.errors import (
     AttemptTimeoutError,
     ConnectError,
@@ -32,28 +34,28 @@ from calls_async.events import CoolDownEntered, Event, OutageEntered, OutageLeft
 if TYPE_CHECKING:
     import asyncio
 
+    from calls_async._headers import Hint
     from calls_async._scope import Scope
+    from calls_async._verdict import Fault
     from calls_async.config import Limits
 
 
-@attrs.frozen(kw_only=True)
-class Permit:
+class Permit(NamedTuple):
     """Leave to send one request.
 
     Attributes:
+        at: When it was granted, by the event loop's clock. The request starts a little later, and
+            what is learnt in between is no news to it.
         probe: Whether the request is an outage's probe.
         hedge: Whether it is the rival of one that is late.
         earns: Tokens that it earns for the retry budget if it succeeds; `None`: what a first try
             earns.
     """
 
+    at: float
     probe: bool = False
     hedge: bool = False
     earns: int | None = None
-
-
-_FIRST: Final = Permit()
-"""What nearly every request has: one object for all of them."""
 
 
 @attrs.frozen
@@ -128,6 +130,15 @@ class Throttle:
         since = self._outage.since
         return self._loop.time() - since if self.holding and since is not None else 0.0
 
+    def admit_at_once(self, scope: Scope) -> Permit | None:
+        """A permit for a first try, if nothing at all stands against it; else see `admit`."""
+        if self._queue or self.holding or scope.stopped is not None:
+            return None
+        now = self._loop.time()
+        if not self._is_open(now):
+            return None
+        return self._start(now)
+
     async def admit(
         self,
         scope: Scope,
@@ -182,59 +193,72 @@ class Throttle:
             return None
         if not self.hedge.take() or (cost := self.budget.take(throttled=False)) is None:
             return None
-        self._started(now)
-        return Permit(hedge=True, earns=cost)
+        return self._start(now, hedge=True, earns=cost)
 
     def release(self) -> None:
         """Give a permit back."""
         self.in_flight -= 1
-        self._pump()
+        if self._queue:
+            self._pump()
 
-    def learn(
-        self, found: Done | Fault, *, status: int | None, started: float, permit: Permit
-    ) -> list[Event]:
-        """Learn from what an attempt brought. Do so before its permit is given back.
+    def learn(self, brought: Done | Fault, permit: Permit) -> list[Event]:
+        """Learn from what a request brought. Do so before its permit is given back.
 
         Args:
-            found: What it brought.
-            status: The answer's HTTP status code; `None` if no answer arrived.
-            started: When its request started, by the event loop's clock.
+            brought: What it brought.
             permit: What it was sent with. A probe says nothing about concurrency.
 
         Returns:
             What changed.
         """
-        now = self._loop.time()
+        now, started = self._loop.time(), permit.at
         changes: list[Event] = []
-        error = None if isinstance(found, Done) else found.error
-        if status is not None:
-            news = self._gate.answered(
-                now,
-                started=started,
-                others=self.in_flight - 1,
-                status=status,
-                hint=found.hint,
-                rnd=random.random(),  # noqa: S311 (jitter is no secret)
-            )
-            if news.closed:
-                changes.append(CoolDownEntered(at=now, seconds=self.closed_for()))
-            if news.paced:
-                changes.append(PaceChanged(at=now, rate=self.pace))
-        if error is None:
+        if isinstance(brought, Done):
             self.budget.refund(permit.earns)
             self._concurrency.succeeded(self.in_flight)
-        elif not permit.probe and (
-            status in THROTTLING or isinstance(error, AttemptTimeoutError | ConnectError)
-        ):
+            self._hear(now, started, HTTPStatus.OK, brought.hint, changes)
+            self._answered(now, changes)
+            return changes
+        status, error = brought.status, brought.error
+        if status is not None:
+            self._hear(now, started, status, brought.hint, changes)
+        if status is not None and not error.retryable:
+            self._concurrency.succeeded(self.in_flight)
+            self._answered(now, changes)
+            return changes
+        overloaded = status in THROTTLING or isinstance(error, AttemptTimeoutError | ConnectError)
+        if overloaded and not permit.probe:
             self._concurrency.overloaded(started=started, now=now)
-        silent_for = self.silent_for()
-        if error is None or (status is not None and not error.retryable):
-            if self._outage.answered(now):
-                self._concurrency.restart()
-                changes.append(OutageLeft(at=now, seconds=silent_for))
-        elif not isinstance(error, _NEITHER) and self._outage.failed(started=started, now=now):
+        if not isinstance(error, _NEITHER) and self._outage.failed(started=started, now=now):
             changes.append(OutageEntered(at=now, seconds=self.silent_for()))
         return changes
+
+    def _hear(
+        self, now: float, started: float, status: int, hint: Hint, changes: list[Event]
+    ) -> None:
+        """Hear what an answer says about sending more."""
+        if hint is NO_HINT and status == HTTPStatus.OK and self._gate.is_free:
+            self._gate.accepted(now, started=started)
+            return
+        news = self._gate.answered(
+            now,
+            started=started,
+            others=self.in_flight - 1,
+            status=status,
+            hint=hint,
+            rnd=random.random(),  # noqa: S311 (jitter is no secret)
+        )
+        if news.closed:
+            changes.append(CoolDownEntered(at=now, seconds=self.closed_for()))
+        if news.paced:
+            changes.append(PaceChanged(at=now, rate=self.pace))
+
+    def _answered(self, now: float, changes: list[Event]) -> None:
+        """Somebody is at home."""
+        silent_for = self.silent_for() if self.holding else 0.0
+        if self._outage.answered(now):
+            self._concurrency.restart()
+            changes.append(OutageLeft(at=now, seconds=silent_for))
 
     def _is_open(self, now: float) -> bool:
         """Whether anybody may start now."""
@@ -252,12 +276,14 @@ class Throttle:
                 return None
         if held:
             self._outage.probe_started(now, random.random())  # noqa: S311 (jitter is no secret)
-        self._started(now)
-        return Permit(probe=held, earns=earns) if held or earns is not None else _FIRST
+        return self._start(now, probe=held, earns=earns)
 
-    def _started(self, now: float) -> None:
+    def _start(
+        self, now: float, *, probe: bool = False, hedge: bool = False, earns: int | None = None
+    ) -> Permit:
         self._gate.started(now)
         self.in_flight += 1
+        return Permit(now, probe, hedge, earns)
 
     def _pump(self) -> None:
         """Serve those who wait, as far as it goes, and come back when more is due."""

@@ -331,7 +331,7 @@ class CallsClient:
                     transport=self._core.transport,
                     throttle=throttle,
                     counters=self._core.counters,
-                    tell=Teller(self._config.hooks),
+                    tell=Teller(self._config.hooks) if self._config.hooks else None,
                     loop=asyncio.get_running_loop(),
                 ),
                 credentials=self._core.credentials,

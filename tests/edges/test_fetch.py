@@ -342,7 +342,7 @@ async def test_cancelled_in_any_turn_a_call_leaves_nothing():
         assert (statistics.in_flight, statistics.waiting) == (0, 0), (seconds, turn)
         assert transport.ledger.in_flight == 0
         assert other_tasks() == set()
-        assert client._core.scope._waits == client._core.scope._requests == set()
+        assert client._core.scope._waits == client._core.scope._requests._running == set()
         await client.close()
         assert timers() == [], (seconds, turn)
     assert ends == {asyncio.CancelledError, Call}

@@ -71,12 +71,13 @@ async def test_a_late_request_is_overtaken():
 
 @in_virtual_time
 async def test_the_loser_is_cancelled_cleanly():
-    """When the call is over, no request, task, timer or permit of it is left."""
+    """After the call no request, task or permit of it is left, and no timer after the client."""
     transport = scripted(LATE)
     client = await hedging(transport)
     await client.get_call("late")
     assert transport.ledger.in_flight == client.statistics().in_flight == 0
     assert other_tasks() == set()
+    await client.close()
     assert timers() == []
 
 
@@ -223,7 +224,7 @@ async def test_a_hedge_takes_what_nobody_else_wants():
     """It needs a free permit, and never waits for one."""
     throttle, scope = ready(), Scope()
     assert await throttle.admit(scope)
-    assert throttle.admit_hedge() == Permit(hedge=True, earns=COST_TRANSIENT)
+    assert throttle.admit_hedge() == Permit(0.0, hedge=True, earns=COST_TRANSIENT)
     throttle.hedge.started()
     assert throttle.admit_hedge() is None
     assert throttle.in_flight == 2

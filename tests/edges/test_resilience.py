@@ -554,7 +554,7 @@ async def test_a_failed_probe_cuts_nothing(probe, limit):
     """That nobody answers is known already, and says nothing about how many may ask at once."""
     throttle = Throttle(Limits(), max_cool_down=300.0, loop=asyncio.get_running_loop())
     failure = Failure(error=AttemptTimeoutError("no complete answer"))
-    throttle.learn(failure, status=None, started=0.0, permit=Permit(probe=probe))
+    throttle.learn(failure, Permit(0.0, probe=probe))
     assert throttle.concurrency == limit
 
 
@@ -583,7 +583,7 @@ async def test_a_hold_that_begins_lets_nobody_slip_through():
         started = now()
         await asyncio.sleep(2.0)
         failure = Failure(error=ConnectError("refused"))
-        changes = throttle.learn(failure, status=None, started=started, permit=Permit())
+        changes = throttle.learn(failure, Permit(started))
         throttle.release()
         await turns(2)
         assert waiting.done() is (failures < 3)
@@ -606,17 +606,17 @@ async def test_a_single_call_behind_a_held_batch_has_its_own_turn():
     for seconds in (3.0, 2.0, 0.0):
         await asyncio.sleep(seconds)
         failure = Failure(error=ConnectError("refused"))
-        throttle.learn(failure, status=None, started=0.0, permit=Permit())
+        throttle.learn(failure, Permit(0.0))
     assert throttle.holding
     assert throttle.silent_for() == 5.0
     throttle.release()
-    assert await behind == Permit()
+    assert await behind == Permit(now())
     assert not held.done()
     answer = Done(call=None, raw=b"")
-    (left,) = throttle.learn(answer, status=200, started=now(), permit=Permit())
+    (left,) = throttle.learn(answer, Permit(now()))
     assert left == events.OutageLeft(at=5.0, seconds=5.0)
     throttle.release()
-    assert await held == Permit()
+    assert await held == Permit(now())
 
 
 # --- Statistics ----------------------------------------------------------------------------------

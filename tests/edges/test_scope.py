@@ -131,12 +131,21 @@ async def test_a_scope_that_was_left_is_forgotten():
 # --- Requests and pulls --------------------------------------------------------------------------
 
 
-async def listed(enter, seconds=60):
-    """Wait under a timeout that the scope knows of; whether it came to an end by itself."""
+async def pulled(scope, seconds=60):
+    """Wait for the caller's code under a timeout that the scope knows of; when that ended."""
     try:
         async with asyncio.timeout(seconds) as timeout:
-            with enter(timeout):
+            with scope.pull(timeout):
                 await future()
+    except TimeoutError:
+        return now()
+
+
+async def requested(scope, seconds=60):
+    """Wait for an answer within a time that the scope knows of; when that ended."""
+    try:
+        with scope.request(now() + seconds):
+            await future()
     except TimeoutError:
         return now()
 
@@ -145,8 +154,8 @@ async def listed(enter, seconds=60):
 async def test_a_stop_lets_requests_finish_unless_it_aborts():
     """A plain stop ends the waits for the caller's code; `abort` ends requests in flight too."""
     scope = Scope()
-    pull = asyncio.create_task(listed(scope.pull))
-    request = asyncio.create_task(listed(scope.request))
+    pull = asyncio.create_task(pulled(scope))
+    request = asyncio.create_task(requested(scope))
     await asyncio.sleep(1)
     scope.stop(OVER)
     assert await pull == 1.0
@@ -156,11 +165,12 @@ async def test_a_stop_lets_requests_finish_unless_it_aborts():
     assert await request == 2.0
 
 
+@pytest.mark.parametrize("kind", [pulled, requested])
 @in_virtual_time
-async def test_what_is_ending_already_is_not_ended_again():
+async def test_what_is_ending_already_is_not_ended_again(kind):
     """A stop in the very turn in which a timeout fires finds nothing left to do."""
     scope = Scope()
-    tasks = [asyncio.create_task(listed(scope.request, 5)) for _ in range(2)]
+    tasks = [asyncio.create_task(kind(scope, 5)) for _ in range(2)]
     await turns(2)
     asyncio.get_running_loop().call_at(5.0, lambda: scope.stop(OVER, abort=True))
     assert await asyncio.gather(*tasks) == [5.0, 5.0]

@@ -29,7 +29,7 @@ def now():
 def ask_for_silence(throttle, seconds):
     """Let an answer that is no failure ask for so many seconds of silence; what that changed."""
     answer = Done(call=None, raw=b"", hint=Hint(wait=seconds))
-    return throttle.learn(answer, status=200, started=now(), permit=Permit())
+    return throttle.learn(answer, Permit(now()))
 
 
 # --- Permits -------------------------------------------------------------------------------------
@@ -91,9 +91,9 @@ async def test_cancelled_in_any_turn_all_permits_are_back():
                 first.cancel()
             await turns(1)
         if not first.cancelled():
-            assert await first == Permit()
+            assert await first == Permit(now())
             throttle.release()
-        assert await second == Permit()
+        assert await second == Permit(now())
         throttle.release()
         assert (throttle.in_flight, throttle.waiting) == (0, 0), turn
 
@@ -115,8 +115,46 @@ async def test_a_permit_that_comes_too_late_goes_to_the_next(how):
     else:
         mine.stop(CallsError("over"))
         assert await first is None
-    assert await second == Permit()
+    assert await second == Permit(now())
     assert throttle.in_flight == 1
+
+
+@in_virtual_time
+async def test_a_permit_knows_when_it_was_granted():
+    """A call that starts later than that (the loop was busy) belongs to the wave that it was of.
+
+    Otherwise its refusal would pass for a second one, and teach a second, much slower pace.
+    """
+    throttle, scope = throttle_of(), Scope()
+    await throttle.admit(scope)
+    waiting = asyncio.create_task(throttle.admit(scope))
+    await asyncio.sleep(1.0)
+    throttle.release()
+    asyncio.get_running_loop().jump(0.5)
+    assert await waiting == Permit(1.0)
+    assert now() == 1.5
+
+
+@in_virtual_time
+async def test_at_once_or_not_at_all():
+    """`admit_at_once` gives a permit if nothing stands against it, and overtakes nobody."""
+    throttle, scope = throttle_of(2), Scope()
+    assert throttle.admit_at_once(scope) == throttle.admit_at_once(scope) == Permit(0.0)
+    assert throttle.admit_at_once(scope) is None
+    waiting = asyncio.create_task(throttle.admit(scope))
+    await turns(2)
+    throttle.release()
+    assert throttle.admit_at_once(scope) is None
+    assert await waiting == Permit(0.0)
+    throttle.release()
+    throttle.release()
+    ask_for_silence(throttle, 10)
+    assert throttle.admit_at_once(scope) is None
+    await asyncio.sleep(10.0)
+    assert throttle.admit_at_once(scope) == Permit(10.0)
+    throttle.release()
+    scope.stop(CallsError("over"))
+    assert throttle.admit_at_once(scope) is None
 
 
 @in_virtual_time
@@ -179,7 +217,7 @@ async def test_who_has_no_time_for_the_cool_down_does_not_wait():
     ask_for_silence(throttle, 10)
     assert await throttle.admit(scope, until=9.9) is None
     assert now() == 0.0
-    assert await throttle.admit(scope, until=10.1) == Permit()
+    assert await throttle.admit(scope, until=10.1) == Permit(10.0)
 
 
 @in_virtual_time
