@@ -212,6 +212,6 @@ CASES: Final = (
         60,
         _request_limit("limit_503", longest=1.4, most_refused=8.0),
     ),
-    Case("8 connections, slow bodies: 503, HTML", 1000, 100, _connection_limit),
-    Case(f"killed, back after {AWAY:g} s", 2000, 300, _outage),
+    Case("8 connections, slow bodies: 503, HTML", 1000, 40, _connection_limit),
+    Case(f"killed, back after {AWAY:g} s", 2000, 150, _outage),
 )

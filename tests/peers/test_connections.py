@@ -88,9 +88,9 @@ async def test_a_batch_waits_until_somebody_is_behind_the_proxy(nginx):
 async def test_a_graceful_reload_in_the_middle_of_a_batch(nginx):
     """Another process takes over the port, and no id is lost."""
     batch = await fetch(
-        nginx, "plain", 3000, at={200: lambda: nginx.reload(behind=nginx.port("plain"))}
+        nginx, "plain", 2000, at={200: lambda: nginx.reload(behind=nginx.port("plain"))}
     )
-    assert batch.inexact(3000, interrupted=True) == ()
+    assert batch.inexact(2000, interrupted=True) == ()
     assert len({line.worker for line in batch.log}) == 2
 
 
