@@ -109,6 +109,16 @@ def simulation(session: nox.Session) -> None:
 
 
 @nox.session
+def peers(session: nox.Session) -> None:
+    """The client against a real nginx, in real time; `-- --short` leaves out the long table."""
+    session.install(".[test]")
+    # -raP: why anything was skipped, and what the short forms measured.
+    session.run("python", "-m", "pytest", "-m", "peer", "-raP", "tests/peers")
+    if "--short" not in session.posargs:
+        session.run("python", "-m", "tests.peers")
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """The documentation builds without a warning, and every reference in it leads somewhere."""
     session.install(".[cli]", *group("docs"))

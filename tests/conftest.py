@@ -1,4 +1,4 @@
-"""What every test runs under: the package's own plugin, the slow tests apart, no deadlines."""
+"""What every test runs under: the package's own plugin, what takes long apart, no deadlines."""
 
 from __future__ import annotations
 
@@ -19,4 +19,4 @@ def pytest_configure(config):
     loaded = {getattr(plugin, "__name__", "") for plugin in config.pluginmanager.get_plugins()}
     if PLUGIN not in loaded:
         config.pluginmanager.import_plugin(PLUGIN)
-    config.option.markexpr = config.option.markexpr or "not slow"
+    config.option.markexpr = config.option.markexpr or "not slow and not peer"
