@@ -119,6 +119,13 @@ def peers(session: nox.Session) -> None:
 
 
 @nox.session
+def instructions(session: nox.Session) -> None:
+    """What gate and policies cost a call of a healthy server, counted by valgrind's callgrind."""
+    session.install(".[test]")
+    session.run("python", "benchmarks/instructions.py", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """The documentation builds without a warning, and every reference in it leads somewhere."""
     session.install(".[cli]", *group("docs"))
