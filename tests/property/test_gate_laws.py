@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calls_async._gate import RAMP, STAGGER, Gate
 from calls_async._headers import Budget, Hint
 from calls_async._pace import SLACK, SLOWEST, Pace
 from calls_async._quota import SHARE, SHORTEST_WINDOW, Quota
+from tests.simulation.servers import TokenBucket, steady
 
 CAP = 60.0
 GRAIN = 1e-6  # what sums of floats may be off by
@@ -131,7 +132,29 @@ def test_a_learnt_pace_is_never_much_slower_than_the_slowest(history):
     """A client always finds out within seconds that there is more for it."""
     pace = Pace(None)
     for _ in taught(pace, history):
-        assert pace.learnt is None or pace.learnt >= 0.9 * SLOWEST
+        assert pace.learnt is None or pace.learnt >= SLOWEST
+
+
+def until_refused(pace, server):
+    """Ask a server as the pace allows until it refuses, which asks for a second of silence."""
+    now = max(0.0, pace.next_start())
+    while server.reply(now).status == 200:
+        pace.started(now)
+        pace.accepted(now, started=now)
+        now = max(now, pace.next_start())
+    pace.started(now)
+    pace.throttled(now, started=now, silence=1.0, rnd=0.0)
+
+
+@given(rate=st.floats(10.0, 100.0), share=st.floats(0.0, 0.5))
+@settings(max_examples=25)
+def test_a_buckets_limit_is_found_and_never_overestimated(rate, share):
+    """Whatever a bucket saves up, up to half a second's worth, the cruise is below its limit."""
+    pace, server = Pace(None), TokenBucket(rate=steady(rate), burst=int(share * rate))
+    until_refused(pace, server)  # at full speed
+    for least in (0.5, 0.65, 0.7):  # the search, and two probes
+        until_refused(pace, server)
+        assert least * rate <= pace.learnt <= rate
 
 
 @given(history=lessons, pause=st.floats(SLACK * 1.01, 1e4))

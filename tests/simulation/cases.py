@@ -152,7 +152,7 @@ def _unlimited(pace: Pacing, seeds: int) -> Reached:
 def _fleet(pace: Pacing, seeds: int) -> Reached:
     """Twenty clients that know nothing of each other share one limit for a minute."""
     clients, limit, seconds = 20, 50.0, 60.0
-    goodput, fairness, lost = math.inf, math.inf, 0
+    goodput, fair, lost = math.inf, math.inf, 0
     for latency, seed in product(LATENCIES, range(1, seeds + 1)):
         run = simulate(
             TokenBucket(rate=steady(limit)),
@@ -163,15 +163,15 @@ def _fleet(pace: Pacing, seeds: int) -> Reached:
             pace=pace,
         )
         goodput = min(goodput, run.goodput(0.2 * seconds, 0.7 * seconds) / limit)
-        fairness = min(fairness, _jain(run, clients, until=0.7 * seconds))
+        fair = min(fair, fairness(run, clients, until=0.7 * seconds))
         lost = max(lost, run.failed)
     return Reached(
-        f"goodput {goodput:.0%}, fairness {fairness:.2f}, {lost} lost",
-        enough=goodput >= 0.85 and fairness >= 0.8 and not lost,
+        f"goodput {goodput:.0%}, fairness {fair:.2f}, {lost} lost",
+        enough=goodput >= 0.85 and fair >= 0.8 and not lost,
     )
 
 
-def _jain(run: Recording, clients: int, *, until: float) -> float:
+def fairness(run: Recording, clients: int, *, until: float) -> float:
     """Jain's index of the clients' shares: 1 when all are equal, 1/n when one has everything."""
     shares = [0] * clients
     for request in run.requests:

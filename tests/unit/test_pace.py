@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 
 from calls_async._pace import (
+    AGAIN,
     CAUTION,
     CRUISE,
-    CRUISE_SAMPLE,
     GROWTH_STEP,
     LONGEST_GAP,
     MEMORY,
+    MORE_SAVED,
+    MOST_SAVED,
     PROBE,
     SAMPLE,
-    SAMPLE_SIZE,
     SEARCH,
     SLACK,
     SLOWEST,
@@ -44,14 +45,16 @@ def searching(rate, *, max_rate=None, silence=0.0):
     return pace
 
 
-def cruising(rate):
-    """A pace after a second lesson that was like the first one, at `NOW`."""
-    begin = NOW - 2.0 * max(SAMPLE, 10 / rate)
+def cruising(rate, *, silence=1.0):
+    """A pace after a second lesson, at `NOW`: ten had been saved up, and the rate is this one."""
+    begin = NOW - 5.0
     pace = Pace(None)
-    accept(pace, rate, since=begin - SAMPLE, until=begin)
-    throttle(pace, begin)
-    accept(pace, rate, since=begin, until=NOW)
-    assert throttle(pace, NOW)
+    accept(pace, 10.0, since=begin - SAMPLE, until=begin)
+    throttle(pace, begin, silence=1.0)
+    while pace.learnt <= rate:
+        pace.started(pace.next_start())
+    accept(pace, rate + 10 / 4.0, since=begin + 1.0, until=NOW)
+    assert throttle(pace, NOW, silence=silence)
     return pace
 
 
@@ -187,33 +190,23 @@ def test_answers_that_are_under_way_still_count():
     assert pace.learnt == pytest.approx(23.0)
 
 
-def test_a_rate_beyond_memory_is_measured_over_a_shorter_time():
-    """At 10,000 a second memory is a fifth of a second long, and the estimate as good."""
+def test_what_is_under_way_belongs_to_the_first_burst_too():
+    """Answers that arrive after the first throttled one make the savings larger, not the rate."""
+    pace = searching(10.0, silence=1.0)
+    for _ in range(10):
+        pace.accepted(NOW + 0.1, started=NOW)
+    drive(pace, 3 * SEARCH)
+    accept(pace, 60.0, since=NOW + 1.0, until=NOW + 3.0)
+    throttle(pace, NOW + 3.0)
+    assert pace.learnt == pytest.approx(CAUTION * (120 - 20) / 2.0)
+
+
+def test_memory_is_bounded():
+    """At 10,000 a second the first estimate is what is remembered, and the search goes on."""
     pace = Pace(None)
     accept(pace, 10_000.0, since=NOW - 0.5, until=NOW)
     throttle(pace, NOW)
-    assert pace.learnt == pytest.approx(10_000.0)
-    assert MEMORY < 5000
-
-
-def test_a_slow_rate_is_measured_over_a_longer_time():
-    """What a bucket had saved up, ten or so, is a small part of fifty requests only."""
-    pace = cruising(10.0)
-    accept(pace, 10.0, since=NOW + 1.0, until=NOW + 3.0)  # and then none for a second
-    throttle(pace, NOW + 4.0)
-    span = SAMPLE_SIZE / 10.0
-    assert pace.learnt == pytest.approx(CAUTION * (10 + 20) / span)
-    assert span > CRUISE_SAMPLE
-
-
-def test_throttled_in_the_cruise_the_sample_is_longer():
-    """The last measurement was too high, and the silence before it makes this one lower."""
-    pace = cruising(50.0)
-    accept(pace, 80.0, since=NOW + 1.0, until=NOW + 1.5)
-    throttle(pace, NOW + 1.5)
-    before = 50 * (CRUISE_SAMPLE - 1.5)  # the sample's part that is older than the last lesson
-    assert pace.learnt == pytest.approx(CAUTION * (before + 40) / CRUISE_SAMPLE, rel=0.03)
-    assert CRUISE_SAMPLE > SAMPLE
+    assert pace.learnt == pytest.approx(MEMORY / SAMPLE)
 
 
 def test_one_wave_is_one_signal():
@@ -236,6 +229,75 @@ def test_no_measurement_brings_the_pace_below_the_slowest(accepted):
     assert pace.interval() == 1.0 / SLOWEST
 
 
+# --- What a wave teaches -------------------------------------------------------------------------
+
+
+def test_savings_are_no_rate():
+    """What the first burst got through is taken off: 120 in 2 s, 10 of them saved, are 55/s."""
+    pace = searching(10.0, silence=1.0)
+    drive(pace, 3 * SEARCH)
+    accept(pace, 60.0, since=NOW + 1.0, until=NOW + 3.0)
+    throttle(pace, NOW + 3.0)
+    assert pace.learnt == pytest.approx(CAUTION * (120 - 10) / 2.0)
+
+
+def test_savings_cannot_exceed_what_the_silence_brought():
+    """At most a part of what the rate makes of the silence is saved, whatever came first."""
+    pace = searching(100.0, silence=1.0)
+    accept(pace, 30.0, since=NOW + 1.0, until=NOW + 3.0)
+    throttle(pace, NOW + 3.0)
+    assert pace.learnt == pytest.approx(CAUTION * 60 / (2.0 + MOST_SAVED))
+
+
+def test_the_stretch_that_leaves_the_highest_rate_counts():
+    """A limit that was raised shows in the probe; what was accepted while it cruised says less."""
+    pace = searching(10.0, silence=1.0)
+    drive(pace, 3 * SEARCH)
+    accept(pace, 20.0, since=NOW + 1.0, until=NOW + 5.0)
+    accept(pace, 60.0, since=NOW + 5.0, until=NOW + 7.0)
+    throttle(pace, NOW + 7.0)
+    assert pace.learnt == pytest.approx(CAUTION * (120 - 10) / 2.0)
+
+
+def test_what_came_before_the_silence_is_another_wave():
+    """A refusal right after a silence is not measured by what was accepted before it."""
+    pace = searching(100.0, silence=1.0)
+    accept(pace, 10.0, since=NOW + 1.0, until=NOW + 1.5)
+    throttle(pace, NOW + 1.5)
+    assert pace.learnt == pytest.approx(CAUTION * 5 / (0.5 + MOST_SAVED))
+
+
+def test_the_pace_that_was_refused_is_the_most_that_is_learnt():
+    """The limit is not above the pace at which it was reached, however bunched the starts were."""
+    pace = searching(20.0, silence=1.0)
+    accept(pace, 80.0, since=NOW + 1.0, until=NOW + 2.0)
+    throttle(pace, NOW + 2.0)
+    assert pace.learnt == pytest.approx(CAUTION * 20.0)
+
+
+def test_a_refusal_in_the_cruise_means_larger_savings():
+    """The cruise was too fast by what it took from them, so the next measurement takes off more."""
+    pace = cruising(100.0)
+    accept(pace, 98.0, since=NOW + 1.0, until=NOW + 5.0)
+    throttle(pace, NOW + 5.0, silence=1.0)
+    assert pace.learnt == pytest.approx(CAUTION * (392 - 10) / 4.0)
+    drive(pace, CRUISE + 0.1)
+    accept(pace, 90.0, since=NOW + 6.0, until=NOW + 10.0)
+    throttle(pace, NOW + 10.0)
+    saved = MORE_SAVED * 10 + 1
+    assert pace.learnt == pytest.approx(CAUTION * (360 - saved) / 4.0)
+
+
+def test_a_second_refusal_in_a_row_in_the_cruise_costs_a_tenth():
+    """Where measuring does not explain the refusals, the pace goes down all the same."""
+    pace = cruising(100.0)
+    begun = pace.learnt
+    for until in (NOW + 5.0, NOW + 10.0):
+        accept(pace, 200.0, since=until - 4.0, until=until)
+        throttle(pace, until, silence=1.0)
+    assert pace.learnt == pytest.approx(CAUTION**2 * AGAIN * begun)
+
+
 # --- The curve -----------------------------------------------------------------------------------
 
 
@@ -248,27 +310,37 @@ def test_after_the_first_lesson_it_searches(doublings):
 
 
 def test_from_the_second_lesson_on_it_cruises_and_then_probes():
-    """From below the measured rate it is back there after `CRUISE` s, and then it doubles."""
+    """It stays a little below what was measured for `CRUISE` s; then it grows ever more steeply."""
     pace = cruising(100.0)
-    assert pace.learnt == pytest.approx(CAUTION * 100.0)
-    drive(pace, CRUISE / 2)
-    assert pace.learnt == pytest.approx((1.0 + CAUTION) / 2 * 100.0, rel=0.01)
-    drive(pace, CRUISE / 2)
-    assert pace.learnt == pytest.approx(100.0, rel=0.03)
+    measured = pace.learnt
+    assert measured == pytest.approx(CAUTION * 100.0)
+    drive(pace, CRUISE)
+    assert pace.learnt == pytest.approx(measured, rel=0.001)
+    drive(pace, PROBE / 5)
+    assert measured < pace.learnt < 1.05 * measured
+    drive(pace, PROBE * 4 / 5)
+    assert pace.learnt == pytest.approx(2 * measured, rel=0.05)
     drive(pace, PROBE)
-    assert pace.learnt == pytest.approx(200.0, rel=0.05)
+    assert pace.learnt == pytest.approx(16 * measured, rel=0.05)
 
 
-@pytest.mark.parametrize(("after", "cautious"), [(51.0, True), (49.0, False)])
-def test_a_collapsed_limit_is_searched_for(after, cautious):
-    """Less than half of what was measured before is nothing to cruise on."""
-    pace = searching(100.0)
-    accept(pace, after, since=NOW + 4.0, until=NOW + 5.0)
-    throttle(pace, NOW + 5.0)
-    assert pace.learnt == pytest.approx(after * (CAUTION if cautious else 1.0))
-    before = pace.learnt
-    drive(pace, SEARCH)
-    assert (pace.learnt < 1.1 * before) == cautious
+def test_after_a_long_silence_it_cruises_longer():
+    """Each probe costs a silence, so the longer those are the fewer there are."""
+    pace = cruising(100.0, silence=5.0)
+    measured = pace.learnt
+    drive(pace, 4.9 * CRUISE)
+    assert pace.learnt == measured
+    drive(pace, 0.1 * CRUISE + PROBE)
+    assert pace.learnt == pytest.approx(2 * measured, rel=0.1)
+
+
+def test_where_nothing_is_accepted_it_searches():
+    """There is nothing to cruise on, so that the end of the refusals is noticed soon."""
+    pace = cruising(100.0)
+    throttle(pace, NOW + 1.0)
+    assert pace.learnt == SLOWEST
+    drive(pace, 5.0 / SLOWEST)
+    assert pace.learnt > 8 * SLOWEST
 
 
 def test_one_start_does_not_more_than_double_a_slow_pace():
