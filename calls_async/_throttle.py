@@ -154,7 +154,7 @@ class Throttle:
             if news.paced:
                 changes.append(PaceChanged(at=now, rate=self.pace))
         if error is None:
-            self._concurrency.succeeded(self.in_flight)
+            self._concurrency.succeeded(self.in_flight, started=started, now=now)
         elif not probe and (
             status in THROTTLING or isinstance(error, AttemptTimeoutError | ConnectError)
         ):
