@@ -226,7 +226,7 @@ def big_server(seed: int) -> Collapsing:
 
 
 def _all_return(clients: int) -> Callable[[Limiting, int, float], Reached]:
-    """Clients that were well served come back from the same outage of half a minute."""
+    """Clients come back together from an outage of half a minute."""
     since, until = 10.0, 40.0
 
     def measure(limiting: Limiting, seeds: int, size: float) -> Reached:  # noqa: ARG001
