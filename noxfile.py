@@ -103,9 +103,13 @@ def rows_0_and_1() -> list[str]:
 
 @nox.session
 def simulation(session: nox.Session) -> None:
-    """What the client learns of server models in virtual time, as the table of the docs."""
-    session.install(".[test]")
-    session.run("python", "-m", "tests.simulation")
+    """What the client learns of server models in virtual time, as the tables of the docs.
+
+    `nox -s simulation -- --plots docs/_static/simulation` draws the pictures instead.
+    """
+    drawing = "--plots" in session.posargs
+    session.install(".[test]", *(group("plots") if drawing else ()))
+    session.run("python", "-m", "tests.simulation", *session.posargs)
 
 
 @nox.session

@@ -7,6 +7,18 @@ and cut are those of Palantir's dialogue client. The numbers are whole, so that 
 Slow start: one step at a time is too careful as long as nothing was ever too much. From 20 to 64 it
 takes 1,800 successes, to 1,024 half a million. So until the first cut each success raises the limit
 by one, which doubles it in a round trip, as TCP does (RFC 5681, section 3.1).
+
+The queue: a server that is given too much at once rarely says so. It takes longer, and when at last
+attempts time out it has been drowned already: its queue is longer than anybody waits. So answers
+that all take more than twice as long as they used to are overload too, and cut the limit in that
+proportion, which drains a queue of that length. The fastest answer of a window is what counts. One
+slow answer, or a third of them, says much about that id and little about the queue, in which all
+have to wait. A timeout is a slow answer, too.
+
+How long answers used to take is the fastest one seen, and it ages: the lower the limit, the faster,
+because a slowness that is left at a limit of two is not this client's own. So a server that has
+become slower for good is soon taken as it is. docs/explanation/concurrency.md compares this with
+AIMD alone and with gradient limits.
 """
 
 from __future__ import annotations
@@ -15,6 +27,17 @@ from typing import Final
 
 START: Final = 20
 """The limit to begin with, unless the maximum is lower."""
+SLOWER: Final = 2.0
+"""Times the usual duration that all answers must take to be a queue. At twice there are as many
+requests in the queue as in work, so that to halve the limit leaves the server no idle hands."""
+TOLERATED: Final = 0.05
+"""Seconds of queueing that never count. They cost a batch little, and this process can bring them
+about itself when it is busy."""
+WINDOW: Final = 4
+"""Answers that are compared, at least; half a limit's worth where that is more."""
+AGING: Final = 0.01
+"""By what part of itself, divided by the limit, the usual duration grows with each limit's worth of
+answers. The limit grows by one meanwhile, so a queue of one's own grows a hundred times as fast."""
 
 
 class Concurrency:
@@ -31,20 +54,28 @@ class Concurrency:
         self._slow_start_to = maximum
         self._successes = 0
         self._last_cut = float("-inf")
+        self._drained = float("-inf")  # the last cut because of a queue
         # The limit that last brought a success; as long as there was none, nothing speaks against
         # the maximum.
         self._proven = maximum
+        self._usual = float("inf")  # seconds that an answer takes where there is no queue
+        self._fastest = float("inf")  # of the answers in this window
+        self._window = 0  # answers in it
 
-    def succeeded(self, in_flight: int) -> None:
-        """Note a success, which may raise the limit.
+    def succeeded(self, in_flight: int, *, started: float, now: float) -> None:
+        """Note a success, which may raise the limit, or show a queue.
 
         Only a limit that is in use is raised. What was never tried is not known to be safe, and a
         quiet hour would otherwise end in a burst.
 
         Args:
             in_flight: Requests in flight when the answer came, the answered one included.
+            started: When the request was started, in seconds of the caller's clock.
+            now: The time, in seconds of the same clock.
         """
-        if in_flight < _nine_tenths(self.limit):
+        bearable = self._learn_usual(now - started)
+        self._compare(started, now, bearable)
+        if now - started > bearable or in_flight < _nine_tenths(self.limit):
             return
         self._proven = self.limit
         self._successes += 1
@@ -62,12 +93,38 @@ class Concurrency:
             started: When the request was started, in seconds of the caller's clock.
             now: The time, in seconds of the same clock.
         """
-        if started <= self._last_cut:
+        if now - started > self._bearable():  # a timeout, in most cases
+            self._compare(started, now, self._bearable())
+        if started > self._last_cut:
+            self._cut(now, max(1, _nine_tenths(self.limit)))
+
+    def _learn_usual(self, took: float) -> float:
+        """Note how long a success took, and return `_bearable`."""
+        self._usual = min(took, self._usual * (1.0 + AGING / self.limit**2))
+        return self._bearable()
+
+    def _bearable(self) -> float:
+        """Seconds above which an answer is taken to have queued."""
+        return max(SLOWER * self._usual, self._usual + TOLERATED)
+
+    def _compare(self, started: float, now: float, bearable: float) -> None:
+        """Put an answer into the window; if all in a full one have queued, drain the queue."""
+        if started <= self._drained:  # it met the queue that is being drained
             return
+        self._fastest = min(self._fastest, now - started)
+        self._window += 1
+        if self._window < max(WINDOW, self.limit // 2):
+            return
+        if self._fastest > bearable:
+            self._drained = now
+            self._cut(now, max(1, int(self.limit * self._usual / self._fastest)))
+        self._fastest, self._window = float("inf"), 0
+
+    def _cut(self, now: float, limit: int) -> None:
+        self.limit = limit
         self._last_cut = now
         self._slow_start_to = 0
         self._successes = 0
-        self.limit = max(1, _nine_tenths(self.limit))
 
     def restart(self) -> None:
         """Begin at one, after an outage.

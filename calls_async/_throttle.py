@@ -215,7 +215,7 @@ class Throttle:
         changes: list[Event] = []
         if isinstance(brought, Done):
             self.budget.refund(permit.earns)
-            self._concurrency.succeeded(self.in_flight)
+            self._concurrency.succeeded(self.in_flight, started=started, now=now)
             self._hear(now, started, HTTPStatus.OK, brought.hint, changes)
             self._answered(now, changes)
             return changes
@@ -223,7 +223,7 @@ class Throttle:
         if status is not None:
             self._hear(now, started, status, brought.hint, changes)
         if status is not None and not error.retryable:
-            self._concurrency.succeeded(self.in_flight)
+            self._concurrency.succeeded(self.in_flight, started=started, now=now)
             self._answered(now, changes)
             return changes
         overloaded = status in THROTTLING or isinstance(error, AttemptTimeoutError | ConnectError)

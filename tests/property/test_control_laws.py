@@ -23,7 +23,7 @@ throttles = st.booleans()
 # --- Concurrency ---------------------------------------------------------------------------------
 
 signals = st.one_of(
-    st.tuples(st.just("succeeded"), st.integers(0, 2000)),
+    st.tuples(st.just("succeeded"), st.tuples(st.integers(0, 2000), times, steps)),
     st.tuples(st.just("overloaded"), st.tuples(times, steps)),
     st.tuples(st.just("restart"), st.none()),
 )
@@ -33,7 +33,8 @@ def tell(concurrency: Concurrency, signal: str, about) -> None:
     """Pass one generated signal on."""
     match signal:
         case "succeeded":
-            concurrency.succeeded(about)
+            in_flight, started, took = about
+            concurrency.succeeded(in_flight, started=started, now=started + took)
         case "overloaded":
             started, took = about
             concurrency.overloaded(started=started, now=started + took)

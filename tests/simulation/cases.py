@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import math
 from itertools import product
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
-
-import attrs
+from typing import TYPE_CHECKING, Final
 
 from tests.simulation.driver import Recording, simulate
 from tests.simulation.rivals import NoPace
+from tests.simulation.row import Case, Reached
 from tests.simulation.servers import (
     HTML,
     FixedWindow,
@@ -28,31 +27,11 @@ from tests.simulation.servers import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.simulation.row import Pacing
     from tests.simulation.servers import Server
-
-Pacing: TypeAlias = "Callable[[], Any] | None"
-"""Makes the pace to run with; `None`: the client's own."""
 
 LATENCIES: Final = (0.0002, 0.020)
 """Seconds: a server on the same machine, and one on the same continent."""
-
-
-@attrs.frozen
-class Reached:
-    """What a case measured, in words, and whether that is enough."""
-
-    text: str
-    enough: bool
-
-
-@attrs.frozen
-class Case:
-    """One line of the table."""
-
-    name: str
-    must: str
-    measure: Callable[[Pacing, int], Reached]
-    """Called with the pace and the number of seeds."""
 
 
 def _batch(
@@ -119,6 +98,8 @@ def _change(before: float, after: float) -> Callable[[Pacing, int], Reached]:
 
     def measure(pace: Pacing, seeds: int) -> Reached:
         off = list(runs(pace, seeds))
+        if min(off) == math.inf:
+            return Reached("none learnt", enough=False)
         return Reached(
             f"pace {min(off):+.0%} to {max(off):+.0%}",
             enough=max(map(abs, off)) <= 0.15,
@@ -135,7 +116,8 @@ def _lifted(pace: Pacing, seeds: int) -> Reached:
         run = simulate(server, ids=15_000, latency=0.020, seed=seed, pace=pace)
         free = (moment for moment, known in run.paces if moment > at and known is None)
         took = max(took, next(free, math.inf) - at)
-    return Reached(f"full speed after {took:.1f} s", enough=took <= 15.0)
+    when = "never" if took == math.inf else f"after {took:.1f} s"
+    return Reached(f"full speed {when}", enough=took <= 15.0)
 
 
 def _unlimited(pace: Pacing, seeds: int) -> Reached:

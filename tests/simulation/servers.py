@@ -21,10 +21,17 @@ HTML: Final = (("Content-Type", "text/html"),)
 
 @attrs.frozen
 class Reply:
-    """The part of an answer that a limit decides; the record is for the transport to add."""
+    """The part of an answer that a server decides; the record is for the transport to add.
 
-    status: int = 200
+    Attributes:
+        status: The HTTP status code; `None`: the connection is refused.
+        headers: The header fields.
+        after: Seconds that the server takes for it; infinity: nothing ever comes.
+    """
+
+    status: int | None = 200
     headers: tuple[tuple[str, str], ...] = ()
+    after: float = 0.0
 
 
 ACCEPTED: Final = Reply()

@@ -13,6 +13,8 @@ VECTORS = json.loads(
     (Path(__file__).parents[1] / "vectors" / "aimd_concurrency.json").read_text("utf-8")
 )
 DROPS = VECTORS["drops_in_a_row"]
+QUICK = {"started": 0.0, "now": 0.0}
+"""The time of an answer that did not queue."""
 
 
 def after_a_cut(limit: int, *, maximum: int = 1024) -> Concurrency:
@@ -28,7 +30,7 @@ def succeed(concurrency: Concurrency, times: int) -> list[int]:
     """The limits after each of so many successes, with the limit fully used."""
     limits = []
     for _ in range(times):
-        concurrency.succeeded(concurrency.limit)
+        concurrency.succeeded(concurrency.limit, **QUICK)
         limits.append(concurrency.limit)
     return limits
 
@@ -63,7 +65,7 @@ def test_a_limit_that_is_not_used_is_not_raised(in_flight, grown):
     """Only while in flight >= floor(0.9 x 18) = 16 does a success count."""
     concurrency = after_a_cut(18)
     for _ in range(18):
-        concurrency.succeeded(in_flight)
+        concurrency.succeeded(in_flight, **QUICK)
     assert concurrency.limit == grown
 
 
@@ -78,7 +80,7 @@ def test_slow_start_does_not_raise_an_unused_limit_either():
     """A client that asks for one call at a time learns nothing about sixty-four."""
     concurrency = Concurrency(64)
     for _ in range(100):
-        concurrency.succeeded(1)
+        concurrency.succeeded(1, **QUICK)
     assert concurrency.limit == 20
 
 
@@ -106,7 +108,7 @@ def test_a_restart_is_a_slow_start_back_to_what_the_server_took():
     """After an outage: from one up to the last proven limit by one a success, then step by step."""
     concurrency = Concurrency(64)
     assert succeed(concurrency, 10)[-1] == 30
-    concurrency.succeeded(30)  # at 30, which it proves
+    concurrency.succeeded(30, **QUICK)  # at 30, which it proves
     for wave in range(1, 50):  # the outage's own cuts prove nothing
         concurrency.overloaded(started=wave, now=wave + 0.5)
     concurrency.restart()
@@ -130,6 +132,85 @@ def test_a_cut_ends_the_slow_start_of_a_restart():
     succeed(concurrency, 19)
     concurrency.overloaded(started=1.0, now=2.0)
     assert succeed(concurrency, 18) == [18] * 17 + [19]
+
+
+def take(concurrency: Concurrency, *seconds: float, at: float = 100.0) -> None:
+    """Answers that took so long, each after the one before, with the limit fully used."""
+    for took in seconds:
+        concurrency.succeeded(concurrency.limit, started=at, now=at + took)
+        at += took
+
+
+def test_answers_that_all_queue_cut_the_limit_in_proportion():
+    """Where each of ten takes four times as long as usual, a quarter of twenty is left."""
+    concurrency = Concurrency(20)
+    take(concurrency, 0.1)
+    take(concurrency, *[0.4] * 9)
+    assert concurrency.limit == 20
+    take(concurrency, *[0.4] * 10)
+    assert concurrency.limit == 5
+
+
+def test_one_fast_answer_shows_that_there_is_no_queue():
+    """In a queue all have to wait: slow ids among fast ones cut nothing."""
+    concurrency = Concurrency(20)
+    take(concurrency, *[0.1, *[5.0] * 9] * 20)
+    assert concurrency.limit == 20
+
+
+def test_a_queue_of_a_moment_is_no_queue():
+    """Up to 50 ms this process may be to blame itself, however fast the server is."""
+    concurrency = Concurrency(20)
+    take(concurrency, 0.001, *[0.049] * 100)
+    assert concurrency.limit == 20
+
+
+def test_what_queues_does_not_raise_the_limit():
+    """Slow start ends by itself where answers begin to take longer."""
+    concurrency = Concurrency(64)
+    take(concurrency, 0.1)
+    take(concurrency, *[0.3] * 5)
+    assert concurrency.limit == 21
+
+
+def test_a_queue_that_is_being_drained_cuts_once():
+    """Answers to requests that were sent before the cut met the same queue."""
+    concurrency = Concurrency(20)
+    take(concurrency, 0.1)
+    for late in range(60):
+        concurrency.succeeded(20, started=100.0, now=100.5 + late / 100)
+    assert concurrency.limit == 3
+
+
+def test_timeouts_are_slow_answers():
+    """When all attempts time out, the limit falls to what leaves no queue, and not by a tenth."""
+    concurrency = Concurrency(20)
+    take(concurrency, 0.1)
+    for _ in range(20):
+        concurrency.overloaded(started=200.0, now=210.0)
+    assert concurrency.limit == 1
+
+
+def test_one_timeout_is_a_cut_of_a_tenth():
+    """A request that went astray is no queue."""
+    concurrency = Concurrency(20)
+    take(concurrency, *[0.1] * 20)
+    concurrency.overloaded(started=200.0, now=210.0)
+    assert concurrency.limit == 18
+    take(concurrency, *[0.1] * 10, at=210.0)
+    assert concurrency.limit == 18
+
+
+def test_a_server_that_became_slower_is_taken_as_it_is():
+    """The usual duration ages, the faster the lower the limit: at one it is soon forgotten."""
+    concurrency = Concurrency(64)
+    take(concurrency, 0.1)
+    limits = []
+    for at in range(1000):
+        take(concurrency, 0.3, at=200.0 + at)
+        limits.append(concurrency.limit)
+    assert min(limits) == 1
+    assert limits[-1] > 20
 
 
 def test_the_repr_tells_the_limit_and_the_maximum():
