@@ -35,9 +35,11 @@ SLACK: Final = 0.010
 """Seconds of lateness that the next starts may catch up on."""
 CAUTION: Final = 0.98
 """The share of the measured rate to go on with: just above the limit, the cruise ends early."""
-CRUISE: Final = 6.0
+CRUISE: Final = 8.0
 """Seconds between two probes, for each second of silence that the server asks for, but never fewer.
 A probe costs a silence, so the price is much the same part of the time, whatever the server asks.
+With fewer a batch of a thousand pays for one silence more; with more a doubled limit goes unused
+for longer than ten seconds.
 After a wave of which nothing was accepted there is nothing to cruise on, and the pace searches."""
 PROBE: Final = 2.5
 """Seconds in which a probing pace doubles; in twice as many it is at sixteen times the rate."""
