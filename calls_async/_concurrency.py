@@ -73,9 +73,11 @@ class Concurrency:
             started: When the request was started, in seconds of the caller's clock.
             now: The time, in seconds of the same clock.
         """
-        bearable = self._learn_usual(now - started)
+        took = now - started
+        self._usual = min(took, self._usual * (1.0 + AGING / self.limit**2))
+        bearable = self._bearable()
         self._compare(started, now, bearable)
-        if now - started > bearable or in_flight < _nine_tenths(self.limit):
+        if took > bearable or in_flight < _nine_tenths(self.limit):
             return
         self._proven = self.limit
         self._successes += 1
@@ -97,11 +99,6 @@ class Concurrency:
             self._compare(started, now, self._bearable())
         if started > self._last_cut:
             self._cut(now, max(1, _nine_tenths(self.limit)))
-
-    def _learn_usual(self, took: float) -> float:
-        """Note how long a success took, and return `_bearable`."""
-        self._usual = min(took, self._usual * (1.0 + AGING / self.limit**2))
-        return self._bearable()
 
     def _bearable(self) -> float:
         """Seconds above which an answer is taken to have queued."""

@@ -15,7 +15,7 @@ from calls_async._deadlines import Deadlines
 from calls_async.errors import CallsError, StoppedBy, amended
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from calls_async._deadlines import Limited
 
@@ -133,6 +133,10 @@ class Scope:
         return _listed(self._pulls, timeout)
 
 
+def _nothing() -> None:
+    """Nobody stands in for a call that sleeps."""
+
+
 class Batch(Scope):
     """The calls of one gather or stream, which share their patience.
 
@@ -144,16 +148,25 @@ class Batch(Scope):
     Args:
         parent: The client's scope.
         patience: Seconds.
+        on_sleep: Called whenever one of the calls begins to sleep.
     """
 
     in_batch: ClassVar[bool] = True
 
-    def __init__(self, parent: Scope, *, patience: float) -> None:
+    def __init__(
+        self, parent: Scope, *, patience: float, on_sleep: Callable[[], None] = _nothing
+    ) -> None:
         super().__init__(parent)
+        self._on_sleep = on_sleep
         self._loop = asyncio.get_running_loop()
         self._patience = patience
         self._since = self._loop.time()
         self._under_way = 0
+
+    async def sleep(self, seconds: float) -> bool:
+        """See `Scope.sleep`."""
+        self._on_sleep()
+        return await super().sleep(seconds)
 
     def began(self) -> None:
         """Patience begins when the first call is under way."""

@@ -99,12 +99,22 @@ class Throttle:
         # Who waits, and for what. A dict is an ordered set: first come, first served, and leaving
         # early costs nothing.
         self._queue: dict[asyncio.Future[Permit | None], _Claim] = {}
+        self._owing = 0  # of these, those that are to be paid for
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
         """Calls that wait for a permit, for the gate, or for the end of an outage."""
         return len(self._queue)
+
+    @property
+    def spare(self) -> int:
+        """Permits that nobody has or waits for; less than 0 if somebody waits for one.
+
+        Retries do not count as waiting: the budget may keep them from using a permit.
+        """
+        waiting = len(self._queue) - self._owing
+        return -waiting if waiting else self._concurrency.limit - self.in_flight
 
     @property
     def concurrency(self) -> int:
@@ -173,12 +183,13 @@ class Throttle:
             return None
         turn: asyncio.Future[Permit | None] = self._loop.create_future()
         self._queue[turn] = claim
+        self._owing += owes is not None
         self._pump()
         permit = None
         try:
             permit = await scope.wait(turn, until)
         finally:
-            self._queue.pop(turn, None)
+            self._leave(turn)
             if not self._queue:
                 self._pump()  # which stops the timer: there is nobody left to wake
             # Granted in the very turn in which the call was cancelled, or its scope stopped.
@@ -301,11 +312,16 @@ class Throttle:
             if not turn.done() and (permit := self._granted(now, claim)) is not None:
                 served.append((turn, permit))
         for turn, permit in served:
-            del self._queue[turn]
+            self._leave(turn)
             turn.set_result(permit)
         if self._queue and self.in_flight < self._concurrency.limit:
             due = max(self._gate.next_start(), self._first_ready())
             self._timer = self._loop.call_at(due, self._pump)
+
+    def _leave(self, turn: asyncio.Future[Permit | None]) -> None:
+        claim = self._queue.pop(turn, None)
+        if claim is not None:
+            self._owing -= claim.owes is not None
 
     def _first_ready(self) -> float:
         """When outage and budget let the first of those who wait start."""

@@ -41,6 +41,11 @@ class Job(Protocol):
         """Why nothing more is sent, once that is so."""
         ...
 
+    @property
+    def spare(self) -> int:
+        """Requests that could be sent at once; less than 0 if some wait for others to end."""
+        ...
+
     async def fetch(self, call_id: str, index: int) -> Outcome:
         """Turn one id into its outcome; raises only what the caller's own code raises."""
         ...
@@ -54,8 +59,12 @@ class Job(Protocol):
         ...
 
 
+OpenJob: TypeAlias = Callable[[Callable[[], None]], Job]
+"""Opens a batch, which is to call what it is given whenever one of its calls begins to sleep."""
+
+
 async def gather(
-    open_job: Callable[[], Job], ids: CallIds, *, width: int, return_exceptions: bool
+    open_job: OpenJob, ids: CallIds, *, width: int, return_exceptions: bool
 ) -> list[Call | CallsError]:
     """Fetch all ids, each distinct one once, and return what became of them, in their order.
 
@@ -109,7 +118,7 @@ class OutcomeStream:
     """
 
     def __init__(
-        self, open_job: Callable[[], Job], source: Numbered, *, width: int, finite: bool = False
+        self, open_job: OpenJob, source: Numbered, *, width: int, finite: bool = False
     ) -> None:
         self._crew = _Crew(open_job, source, width=width, finite=finite)
 
@@ -150,9 +159,7 @@ class _Crew:
             gets its error; otherwise the iteration ends with that error.
     """
 
-    def __init__(
-        self, open_job: Callable[[], Job], source: Numbered, *, width: int, finite: bool
-    ) -> None:
+    def __init__(self, open_job: OpenJob, source: Numbered, *, width: int, finite: bool) -> None:
         self._open_job = open_job
         self._source = source
         self._width = width
@@ -176,7 +183,7 @@ class _Crew:
         if self._over:
             raise StopAsyncIteration
         if self._job is None:
-            self._job = self._open_job()
+            self._job = self._open_job(self._stand_in)
             self._loop = asyncio.get_running_loop()
             self._hire(self._job)
         outcome = await self._ready.get()
@@ -216,6 +223,11 @@ class _Crew:
             self._job.leave()
         self._ready.put_nowait(None)  # a consumer may wait in another task
 
+    def _stand_in(self) -> None:
+        """A call is about to sleep: somebody else may use its permit."""
+        if self._job is not None and self._job.spare > 0 and not self._over:
+            self._hire(self._job)
+
     def _hire(self, job: Job) -> None:
         """Take on one more worker, if the window has room for it."""
         if self._busy < self._width:
@@ -225,13 +237,21 @@ class _Crew:
             worker.add_done_callback(self._workers.discard)
 
     async def _work(self, job: Job) -> None:
-        """Pull, fetch and hand over, until the source has no more."""
+        """Pull, fetch and hand over, until the source has no more, or others wait for a permit.
+
+        As many workers as permits are enough: one more, and each call would have to wait for
+        another's permit, which costs more than all else that the throttle does for it. While a
+        call waits for its next try, another worker takes its place.
+        """
         try:
             while (pulled := await self._pull(job)) is not None and not self._over:
-                self._hire(job)
+                if job.spare > 1:  # one is for the id that was just pulled
+                    self._hire(job)
                 outcome = await self._settle(job, *pulled)
                 await self._room.acquire()
                 self._ready.put_nowait(outcome)
+                if job.spare < 0 and self._busy > 1:
+                    break
         except BaseException as exc:
             # The caller's source or strategy raised, or somebody else cancelled this task: either
             # way an outcome is missing, and the consumer has to know.

@@ -32,7 +32,7 @@ from calls_async.events import Hook, Statistics
 from calls_async.outcomes import Failed, Fetched, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from ssl import SSLContext
     from types import TracebackType
     from typing import Unpack
@@ -340,9 +340,10 @@ class CallsClient:
             )
         return self._fetcher
 
-    def _open_job(self) -> _Job:
+    def _open_job(self, on_sleep: Callable[[], None]) -> _Job:
         fetcher = self._ready()
-        return _Job(fetcher, self._core.scope, patience=self._config.limits.patience)
+        patience = self._config.limits.patience
+        return _Job(fetcher, Batch(self._core.scope, patience=patience, on_sleep=on_sleep))
 
 
 class _Core:
@@ -413,15 +414,19 @@ class _Core:
 class _Job:
     """One batch of a client: its scope, and the way to fetch in it."""
 
-    def __init__(self, fetcher: Fetcher, scope: Scope, *, patience: float) -> None:
+    def __init__(self, fetcher: Fetcher, batch: Batch) -> None:
         self._fetcher = fetcher
-        self._batch = Batch(scope, patience=patience)
+        self._batch = batch
         self.pull = self._batch.pull
         self.leave = self._batch.leave
 
     @property
     def stopped(self) -> CallsError | None:
         return self._batch.stopped
+
+    @property
+    def spare(self) -> int:
+        return self._fetcher.line.throttle.spare
 
     async def fetch(self, call_id: str, index: int) -> Outcome:
         return await self._fetcher.fetch(call_id, index=index, scope=self._batch)

@@ -573,3 +573,32 @@ async def test_an_early_exit_leaves_other_streams_alone():
         assert {type(outcome) for outcome in (first, *rest)} == {Fetched}
         with pytest.raises(ServerError):
             await client.get_call("bad")
+
+
+# --- The crew ------------------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_nobody_waits_for_a_permit_that_another_has():
+    """On a healthy server there are as many ids on their way as permits, and they go straight."""
+    transport = FakeTransport(latency=(0.01, 0.02))
+    limits = Limits(max_concurrency=32)
+    async with (
+        fake_client(transport, limits=limits) as client,
+        client.stream_calls(call_ids(2000)) as outcomes,
+    ):
+        waited = [client.statistics().waiting async for _ in outcomes]
+    assert sum(map(bool, waited)) < 0.05 * len(waited)
+    assert transport.ledger.max_in_flight == 32
+
+
+@in_virtual_time
+async def test_another_stands_in_for_a_call_that_sleeps():
+    """A call that waits for its next try keeps no permit, and no id from being fetched."""
+    transport = FakeTransport(faults={"call-0": [Fault.status(500)]}, latency=1.0)
+    policy = RetryPolicy(wait=lambda _: 20.0)
+    limits = Limits(max_concurrency=1)
+    async with fake_client(transport, limits=limits, retry=policy) as client:
+        calls = await client.gather_calls(call_ids(5))
+    assert [call.id for call in calls] == call_ids(5)
+    assert asyncio.get_running_loop().time() == pytest.approx(22.0)

@@ -102,6 +102,10 @@ class CubicPace:
     def learnt(self) -> float | None:
         return self._rate.fill if self._rate.enabled else None
 
+    @property
+    def is_free(self) -> bool:
+        return not self._rate.enabled
+
     def interval(self) -> float:
         return 1 / self._rate.fill if self._rate.enabled else 0.0
 
@@ -138,6 +142,7 @@ class NoPace:
     """Full speed whenever the gate is open."""
 
     learnt: float | None = None
+    is_free = True
 
     def interval(self) -> float:
         return 0.0
