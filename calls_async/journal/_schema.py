@@ -160,9 +160,14 @@ def check(path: Path) -> bool:
 
 def create(path: Path) -> None:
     """Make an empty journal. The file is there as a whole, or not at all."""
+    if _has_log(path):  # SQLite would take it for the new file's
+        raise JournalError(
+            f"{_log(path)} is left over from a journal that is gone: bring that back, or remove it"
+        )
     fresh = path.with_name(f"{path.name}.new")
     try:
-        fresh.unlink(missing_ok=True)
+        for suffix in ("", "-journal", "-wal", "-shm"):  # of a process that was killed here
+            fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
         with closing(_connect(fresh, "mode=rwc")) as db:
             # Records are about 1 KB: a page of 8 KB wastes less of itself than one of 4 KB.
             db.execute("PRAGMA page_size = 8192")
@@ -188,9 +193,11 @@ def open_writer(path: Path) -> sqlite3.Connection:
             # What is committed survives the death of the process. Only a power cut may take the
             # last commits, never the whole: the log is synced before it is copied into the file.
             db.execute("PRAGMA synchronous = NORMAL")
-            db.execute("PRAGMA cache_size = -65536")  # KiB; the index of the ids wants it
-            db.execute("PRAGMA wal_autocheckpoint = 1000")
-            db.execute("PRAGMA journal_size_limit = 67108864")  # bytes
+            # KiB. The memory must not grow with the job, and the system caches the file as well.
+            db.execute("PRAGMA cache_size = -8192")
+            # Pages, 32 MB: ids in any order touch the pages of their index again and again, and a
+            # page goes from the log into the file once for all of these times.
+            db.execute("PRAGMA wal_autocheckpoint = 4000")
         except BaseException:
             db.close()
             raise
@@ -264,8 +271,12 @@ def _marks(db: sqlite3.Connection) -> tuple[int, int]:
 
 
 def _has_log(path: Path) -> bool:
-    log = path.with_name(f"{path.name}-wal")
+    log = _log(path)
     return log.exists() and log.stat().st_size > 0
+
+
+def _log(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
 
 
 def _connect(path: Path, mode: str, **options: Any) -> sqlite3.Connection:
