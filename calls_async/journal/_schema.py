@@ -249,17 +249,21 @@ def _damaged(path: Path, exc: Exception) -> JournalError:
     if getattr(exc, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT:
         return JournalError(f"{path} is truncated or damaged; it was left as it is")
     if getattr(exc, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
-        return JournalError(f"{path} is no journal: it is another kind of file; left as it is")
+        return _foreign(path)
     return _unusable(path, exc)
+
+
+def _foreign(path: Path) -> JournalError:
+    return JournalError(f"{path} is another kind of file and no journal; it was left as it is")
 
 
 def _judge(path: Path, application: int, version: int) -> None:
     if application != APPLICATION_ID:
-        raise JournalError(f"{path} is no journal: it is another SQLite file; left as it is")
+        raise _foreign(path)
     if version > VERSION:
         raise JournalError(
             f"the journal {path} was made by a newer calls_async (version {version} of the file, "
-            f"this one reads {VERSION}): install that; left as it is"
+            f"this one reads {VERSION}): install that; it was left as it is"
         )
 
 
