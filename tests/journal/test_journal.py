@@ -116,7 +116,7 @@ def test_a_read_sees_one_moment(journal):
 ids = st.lists(st.text(max_size=4) | st.sampled_from(["\ud800", ".", "x" * 600, "a\0b"]))
 
 
-@settings(max_examples=20)  # each example makes a file
+@settings(max_examples=12)  # each example makes a file
 @given(ids, st.data())
 def test_every_id_is_in_one_place(tmp_path_factory, given_ids, data):
     """Whatever is added and settled, in whatever order: each id is in one list, and counted."""
