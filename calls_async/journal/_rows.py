@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -69,7 +70,7 @@ def add(db: sqlite3.Connection, ids: Sequence[Any], *, known: int) -> list[Faile
         db.execute("INSERT INTO pending SELECT place FROM ids WHERE place > ?", (before,))
     again = len(keys) - new
     if again and known:
-        again = sum(place > known for place in _places_of(db, keys)) - new
+        again -= _occurrences_up_to(db, keys, known)
     if new or again:
         db.execute("UPDATE job SET asked = asked + ?, duplicates = duplicates + ?", (new, again))
     problems = {
@@ -79,8 +80,8 @@ def add(db: sqlite3.Connection, ids: Sequence[Any], *, known: int) -> list[Faile
     }
     refused: list[Settled] = []
     for key, problem in problems.items():
-        (place,) = _places_of(db, [key])
-        if place > before:
+        place = _place_of_key(db, key)
+        if place is not None and place > before:
             failed = Failed(
                 id=text_of(key), index=place - 1, error=problem, attempts=0, elapsed=0.0
             )
@@ -95,17 +96,30 @@ def asked(db: sqlite3.Connection) -> int:
     return int(number)
 
 
-def _places_of(db: sqlite3.Connection, keys: Sequence[str | bytes]) -> list[int]:
-    """The places of ids that were added, one for each occurrence."""
-    found: list[int] = []
-    for key in keys:
-        found += db.execute("SELECT place FROM ids WHERE id = ?", (key,)).fetchone()
+def _occurrences_up_to(db: sqlite3.Connection, keys: Sequence[str | bytes], place: int) -> int:
+    """How many of these keys, each as often as it occurs, are up to that place."""
+    numbers = Counter(keys)
+    found = 0
+    for part in _parts(list(numbers), _MOST):
+        marks = ",".join("?" * len(part))
+        (number,) = db.execute(
+            f"SELECT count(*) FROM ids WHERE id IN ({marks}) AND place <= ?",  # noqa: S608
+            (*part, place),
+        ).fetchone()
+        found += number
+    for key, number in numbers.items():
+        if number > 1 and (_place_of_key(db, key) or 0) <= place:
+            found += number - 1
     return found
 
 
 def place_of(db: sqlite3.Connection, call_id: object) -> int | None:
     """The place of an id; `None` if it was never added."""
-    row = db.execute("SELECT place FROM ids WHERE id = ?", (key_of(call_id),)).fetchone()
+    return _place_of_key(db, key_of(call_id))
+
+
+def _place_of_key(db: sqlite3.Connection, key: str | bytes) -> int | None:
+    row = db.execute("SELECT place FROM ids WHERE id = ?", (key,)).fetchone()
     return None if row is None else row[0]
 
 

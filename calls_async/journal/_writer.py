@@ -30,9 +30,10 @@ GATHER: Final = 0.05
 """Seconds from the first thing that is to be written to the transaction. A kill loses no more than
 that and what the transaction under way holds. A commit costs about 0.2 ms of CPU, and a sync."""
 
-IDS: Final = 10_000
+IDS: Final = 4_000
 """Ids in one transaction. Random ids hit random pages of their index, and in a large transaction
-several of them share one: with 1,000 each costs twice as much."""
+several of them share one: with 1,000 each costs twice as much as with 10,000. But outcomes wait for
+the transaction before theirs, and a kill loses what waits."""
 
 OUTCOMES: Final = 500
 """Outcomes in one transaction, about half a megabyte."""
