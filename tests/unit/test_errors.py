@@ -26,11 +26,13 @@ from calls_async.errors import (
     InvalidCallIdError,
     MismatchedCallError,
     NotFoundError,
+    OutputError,
     PermissionDeniedError,
     ProtocolError,
     RateLimitedError,
     RedirectError,
     ServerError,
+    SourceError,
     StatusError,
     StoppedBy,
     TLSError,
@@ -46,6 +48,8 @@ TREE = {
     InvalidCallIdError: (CallsError, ValueError),
     ClientClosedError: (CallsError,),
     WrongEventLoopError: (CallsError,),
+    SourceError: (CallsError,),
+    OutputError: (CallsError,),
     TransportError: (CallsError,),
     ConnectError: (TransportError,),
     TLSError: (TransportError,),
@@ -82,6 +86,9 @@ VALUES = {
     "raw": b"<html>",
     "document_readable": False,
     "received_id": "id-2",
+    "source": "ids.csv",
+    "line": 7,
+    "output": "calls.csv",
 }
 
 COPIES = {
