@@ -28,6 +28,7 @@ __all__ = [
     "DeadlineExceededError",
     "DecodeError",
     "InvalidCallIdError",
+    "JournalError",
     "MismatchedCallError",
     "NotFoundError",
     "OutputError",
@@ -170,6 +171,16 @@ class WrongEventLoopError(CallsError):
     """The client belongs to another event loop, or to the process that was forked."""
 
     remedy: ClassVar[str] = "Make one CallsClient for each event loop and each process."
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class JournalError(CallsError):
+    """The journal of a job cannot be used: it is no journal, is held, is damaged, or has no room.
+
+    What was committed before is kept.
+    """
+
+    remedy: ClassVar[str] = "Put right what the message names, and run the same job again."
 
 
 # --- Files: what a job reads its ids from and writes its results to ------------------------------
