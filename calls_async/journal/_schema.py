@@ -160,9 +160,14 @@ def check(path: Path) -> bool:
 
 def create(path: Path) -> None:
     """Make an empty journal. The file is there as a whole, or not at all."""
+    if _has_log(path):  # SQLite would take it for the new file's
+        raise JournalError(
+            f"{_log(path)} is left over from a journal that is gone: bring that back, or remove it"
+        )
     fresh = path.with_name(f"{path.name}.new")
     try:
-        fresh.unlink(missing_ok=True)
+        for suffix in ("", "-journal", "-wal", "-shm"):  # of a process that was killed here
+            fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
         with closing(_connect(fresh, "mode=rwc")) as db:
             # Records are about 1 KB: a page of 8 KB wastes less of itself than one of 4 KB.
             db.execute("PRAGMA page_size = 8192")
@@ -188,9 +193,11 @@ def open_writer(path: Path) -> sqlite3.Connection:
             # What is committed survives the death of the process. Only a power cut may take the
             # last commits, never the whole: the log is synced before it is copied into the file.
             db.execute("PRAGMA synchronous = NORMAL")
-            db.execute("PRAGMA cache_size = -65536")  # KiB; the index of the ids wants it
-            db.execute("PRAGMA wal_autocheckpoint = 1000")
-            db.execute("PRAGMA journal_size_limit = 67108864")  # bytes
+            # KiB. The memory must not grow with the job, and the system caches the file as well.
+            db.execute("PRAGMA cache_size = -8192")
+            # Pages, 32 MB: ids in any order touch the pages of their index again and again, and a
+            # page goes from the log into the file once for all of these times.
+            db.execute("PRAGMA wal_autocheckpoint = 4000")
         except BaseException:
             db.close()
             raise
@@ -242,17 +249,21 @@ def _damaged(path: Path, exc: Exception) -> JournalError:
     if getattr(exc, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT:
         return JournalError(f"{path} is truncated or damaged; it was left as it is")
     if getattr(exc, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
-        return JournalError(f"{path} is no journal: it is another kind of file; left as it is")
+        return _foreign(path)
     return _unusable(path, exc)
+
+
+def _foreign(path: Path) -> JournalError:
+    return JournalError(f"{path} is another kind of file and no journal; it was left as it is")
 
 
 def _judge(path: Path, application: int, version: int) -> None:
     if application != APPLICATION_ID:
-        raise JournalError(f"{path} is no journal: it is another SQLite file; left as it is")
+        raise _foreign(path)
     if version > VERSION:
         raise JournalError(
             f"the journal {path} was made by a newer calls_async (version {version} of the file, "
-            f"this one reads {VERSION}): install that; left as it is"
+            f"this one reads {VERSION}): install that; it was left as it is"
         )
 
 
@@ -264,8 +275,12 @@ def _marks(db: sqlite3.Connection) -> tuple[int, int]:
 
 
 def _has_log(path: Path) -> bool:
-    log = path.with_name(f"{path.name}-wal")
+    log = _log(path)
     return log.exists() and log.stat().st_size > 0
+
+
+def _log(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
 
 
 def _connect(path: Path, mode: str, **options: Any) -> sqlite3.Connection:
