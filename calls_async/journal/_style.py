@@ -68,6 +68,7 @@ figcaption { margin-top: 0.5rem; font-size: 0.875rem; }
 table { width: 100%; border-collapse: collapse; font-size: 0.875rem; }
 td:has(.share) { width: 40%; }
 .texts { min-width: 40rem; }
+.texts td:nth-child(2) { overflow-wrap: break-word; }
 .texts thead th:nth-child(n + 4) { width: 4rem; }
 caption { padding: 0.5rem 0; text-align: left; }
 th, td { padding: 0.375rem 0.75rem 0.375rem 0; border-bottom: 1px solid var(--line);

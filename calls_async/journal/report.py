@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from os import PathLike
 
+    from calls_async.journal._journal import Journal
     from calls_async.journal._records import FailureRecord, JobStatus
-    from calls_async.journal._store import Journal
 
 __all__ = ["write_report"]
 

@@ -10,6 +10,7 @@ import json
 import sqlite3
 from contextlib import closing, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -77,6 +78,15 @@ def test_the_schema_is_the_page(files):
             found += [((field.name, inner.name), kind(pa, inner), True) for inner in field.type]
     page = [(m.path, m.kind, m.nullable or not m.required) for m in MEMBERS]
     assert found == [*page, (("extra",), "string", True)]
+
+
+def test_the_schema_is_documented(files):
+    """The reference lists every column with its type, and what is never null."""
+    reader("pyarrow")
+    schema = reader("pyarrow.parquet").read_schema(files / "calls.parquet")
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "files.md").read_text("utf-8")
+    listed = [f"{f.name}: {f.type}{'' if f.nullable else ' not null'}" for f in schema]
+    assert "```text\n" + "\n".join(listed) + "\n```" in page
 
 
 def test_what_no_column_has_is_in_extra(files):
