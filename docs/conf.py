@@ -38,6 +38,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!calls_async\.)\w+\..*"),
     (r"py:class", r"datetime|SSLContext|ClientSession|RetryCallState"),  # as annotations name them
+    (r"py:class", r"Path|PathLike"),
     (r"py:class", r"T|Headers|Latency|Transport"),  # of this package, and private
 ]
 

@@ -58,15 +58,15 @@ def names(records):
 async def test_every_id_has_its_outcome(client, server, journal):
     """Records and failures are in the journal, in the order of the ids, each fetched once."""
     server.missing = {"call-3"}
-    given = [*call_ids(2_500), "call-7", "", None]
+    given = [*call_ids(1_500), "call-7", "", None]
     status = await export_calls(client, iter(given), journal)
-    assert (status.asked, status.duplicates, status.fetched, status.left) == (2502, 1, 2499, 0)
+    assert (status.asked, status.duplicates, status.fetched, status.left) == (1502, 1, 1499, 0)
     assert status.failed_by == {"InvalidCallIdError": 2, "NotFoundError": 1}
     records = list(journal.fetched())
-    assert names(records) == [i for i in call_ids(2_500) if i != "call-3"]
+    assert names(records) == [i for i in call_ids(1_500) if i != "call-3"]
     assert all(record.raw == record_body(record.id) for record in records)
-    assert [record.index for record in journal.failed()] == [3, 2500, 2501]
-    assert len(server.ledger) == 2_500
+    assert [record.index for record in journal.failed()] == [3, 1500, 1501]
+    assert len(server.ledger) == 1_500
 
 
 async def test_what_is_settled_is_not_fetched_again(client, server, journal):
@@ -234,7 +234,7 @@ async def test_a_closed_client_settles_nothing(server, journal):
     """A client that is closed under the job ends it; what is not fetched stays left."""
     server.latency = 0.001
     client = fake_client(server, limits=Limits(max_concurrency=4))
-    job = asyncio.create_task(export_calls(client, call_ids(5_000), journal))
+    job = asyncio.create_task(export_calls(client, call_ids(1_000), journal))
     while len(server.ledger) < 50:  # noqa: ASYNC110 (nobody would set an event)
         await asyncio.sleep(0)
     await client.close()
@@ -255,7 +255,7 @@ async def test_a_cancelled_job_keeps_what_it_fetched(client, server, journal):
         if len(came) == 100:
             enough.set()
 
-    job = asyncio.create_task(export_calls(client, call_ids(5_000), journal, on_outcome=hook))
+    job = asyncio.create_task(export_calls(client, call_ids(1_000), journal, on_outcome=hook))
     await enough.wait()
     job.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -270,7 +270,7 @@ async def test_fail_fast_ends_at_the_first_failure(client, server, journal):
     """The error is raised; it and what was in flight are in the journal."""
     server.missing = {"call-50"}
     with pytest.raises(NotFoundError):
-        await export_calls(client, call_ids(5_000), journal, fail_fast=True)
+        await export_calls(client, call_ids(1_000), journal, fail_fast=True)
     status = journal.status()
     assert names(journal.failed()) == ["call-50"]
     assert len(server.ledger) == status.fetched + 1 < 100
@@ -298,12 +298,12 @@ async def test_a_full_disk_ends_the_job(client, journal):
     """The job raises a `JournalError`; what was committed before is kept."""
     db = store_of(journal)._writer
     (pages,) = db.execute("PRAGMA page_count").fetchone()
-    db.execute(f"PRAGMA max_page_count = {pages + 60}")
+    db.execute(f"PRAGMA max_page_count = {pages + 40}")
     with pytest.raises(JournalError, match="no room"):
-        await export_calls(client, call_ids(3_000), journal)
+        await export_calls(client, call_ids(1_500), journal)
     db.execute("PRAGMA max_page_count = 1000000")
-    status = await export_calls(client, call_ids(3_000), journal)
-    assert (status.fetched, status.left) == (3_000, 0)
+    status = await export_calls(client, call_ids(1_500), journal)
+    assert (status.fetched, status.left) == (1_500, 0)
 
 
 # --- One at a time -------------------------------------------------------------------------------
