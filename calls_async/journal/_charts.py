@@ -150,7 +150,7 @@ def bars(columns: Sequence[Sequence[float]], colours: Sequence[str], top: float)
             base -= high
             if value:
                 x = i * width + gap / 2
-                shapes.append(rectangle(colour, x, base, min(width - gap, 120.0), high))
+                shapes.append(rectangle(colour, x, base, width - gap, high))
     return "\n".join(shapes)
 
 

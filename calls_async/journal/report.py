@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from calls_async.journal import _charts
 from calls_async.journal._charts import Chart, Table, ceiling, number, shown
-from calls_async.journal._slots import Course, course_of
+from calls_async.journal._slots import PAUSE, Course, course_of
 from calls_async.journal._style import STYLE
 from calls_async.journal._wholefile import whole_file
 
@@ -119,7 +120,8 @@ def _latency(seconds: float) -> str:
 
 
 def _percent(part: float, whole: float) -> str:
-    return f"{part / whole:.1%}" if whole else "0%"
+    # Not rounded: 100% is all, and not nearly all.
+    return f"{math.floor(1000 * part / whole) / 10:g}%" if whole else "0%"
 
 
 def _short(text: str) -> str:
@@ -157,7 +159,7 @@ def _charts_of(course: Course) -> list[str]:
     return [
         _section("Throughput", _throughput(course).html()),
         _section("Latency", _latencies(course).html()),
-        _section("Retries", _retries(course).html()),
+        _section("Retries", _retries(course).html() if course.total.retries else "<p>None.</p>"),
         _section("Timeline", _timeline(course).html()),
     ]
 
@@ -165,11 +167,12 @@ def _charts_of(course: Course) -> list[str]:
 def _along(course: Course) -> list[str]:
     """Times at the beginning, the quarters and the end of the slots."""
     slots = course.slots
-    days = slots[0].told.at.date() != slots[-1].told.last_at.date()
-    form = "%m-%d %H:%M" if days else "%H:%M"
-    inner = [slots[len(slots) * i // 4].told.at for i in range(4)] if len(slots) >= 4 else []
-    times = [*(inner or [slots[0].told.first_at]), slots[-1].told.last_at]
-    return [time.strftime(form) for time in times]
+    first, last = slots[0].told.first_at, slots[-1].told.last_at
+    form = "%H:%M:%S" if last - first < PAUSE else "%H:%M"
+    if first.date() != last.date():
+        form = f"%m-%d {form}"
+    inner = [slots[len(slots) * i // 4].told.first_at for i in (1, 2, 3)] if len(slots) > 3 else []
+    return [time.strftime(form) for time in (first, *inner, last)]
 
 
 def _throughput(course: Course) -> Chart:
@@ -350,7 +353,10 @@ def _failed(status: JobStatus, failures: Sequence[FailureRecord]) -> str:
         ],
         style="texts",
     )
-    more = f"The first {len(failures)} of {number(status.failed)}, in the order of the ids"
+    more = _count(status.failed, "failure")
+    if len(failures) < status.failed:
+        more = f"The first {len(failures)} of {more}"
+    more += ", in the order of the ids"
     return _section(
         "Failures", by_family, f"<details><summary>{more}</summary>\n{named.html(more)}\n</details>"
     )

@@ -19,7 +19,7 @@ from calls_async.journal import FailureRecord, JobStatus, Journal, Minute
 from calls_async.journal._charts import ceiling, number
 from calls_async.journal._slots import MOST_PERIODS, MOST_SLOTS, PAUSE, course_of
 from calls_async.journal._style import STYLE
-from calls_async.journal.report import _page, write_report
+from calls_async.journal.report import _along, _page, _percent, write_report
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -262,6 +262,29 @@ def test_silence_is_work_and_a_pause_is_not():
     course = course_of(history([(0, 1), (6, 1), (40, 1)]))
     assert [slot.outcomes for slot in course.slots] == [60, 0, 0, 0, 0, 0, 60, 60]
     assert [period.outcomes for period in course.periods] == [120, 60]
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"),
+    [(5002, 5003, "99.9%"), (5003, 5003, "100%"), (1, 3, "33.3%"), (1, 5003, "0%"), (0, 0, "0%")],
+)
+def test_a_share_never_says_all_where_one_is_missing(part, whole, text):
+    """Shares are cut and not rounded."""
+    assert _percent(part, whole) == text
+
+
+def test_what_did_not_happen_is_said_and_not_drawn():
+    """No retries and no failures are a word each."""
+    calm = [attrs.evolve(minute(NOON), retries=0)]
+    status = attrs.evolve(STATUS, failed=0, failed_by={})
+    assert _page("a", status, course_of(calm), ()).count("<p>None.</p>") == 2
+
+
+def test_times_are_as_fine_as_the_job_is_long():
+    """Seconds for a job of minutes, the day for one of days."""
+    assert _along(course_of(history([(0, 2)]))) == ["12:00:00", "12:01:59"]
+    assert _along(course_of(history([(0, 40)]))) == ["12:00", "12:10", "12:20", "12:30", "12:39"]
+    assert _along(course_of(history([(0, 1), (1440, 1)])))[0] == "03-01 12:00"
 
 
 @given(st.floats(1e-9, 1e12))
