@@ -150,10 +150,10 @@ def check(path: Path) -> bool:
         with closing(_connect(path, "mode=ro&immutable=1")) as db:
             application, version = _marks(db)
     except sqlite3.DatabaseError as exc:
-        if _has_log(path):
+        if _code(exc) == sqlite3.SQLITE_CORRUPT and _has_log(path):
             # A kill may have come while the log was copied into the file: SQLite repairs that.
             return True
-        raise _damaged(path, exc) from exc
+        raise translated(path, exc) from exc
     _judge(path, application, version)
     return True
 
@@ -234,24 +234,25 @@ def open_reader(path: Path) -> sqlite3.Connection:
 
 def translated(path: Path, exc: Exception) -> JournalError:
     """What an error of SQLite or of the system means for the journal at `path`, in one line."""
-    code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
-        return JournalError(f"no room for the journal {path}: the disk or a quota is full")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return _damaged(path, exc)
-    return _unusable(path, exc)
+    match _code(exc):
+        case sqlite3.SQLITE_FULL:
+            return JournalError(f"no room for the journal {path}: the disk or a quota is full")
+        case sqlite3.SQLITE_CORRUPT:
+            return JournalError(f"{path} is truncated or damaged; it was left as it is")
+        case sqlite3.SQLITE_NOTADB:
+            return _foreign(path)
+        case _:
+            return _unusable(path, exc)
+
+
+def _code(exc: Exception) -> int:
+    """The kind of an SQLite error; 0 for any other."""
+    code: int = getattr(exc, "sqlite_errorcode", 0)
+    return code & 0xFF
 
 
 def _unusable(path: Path, exc: Exception) -> JournalError:
     return JournalError(f"the journal {path} cannot be used: {exc}")
-
-
-def _damaged(path: Path, exc: Exception) -> JournalError:
-    if getattr(exc, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT:
-        return JournalError(f"{path} is truncated or damaged; it was left as it is")
-    if getattr(exc, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
-        return _foreign(path)
-    return _unusable(path, exc)
 
 
 def _foreign(path: Path) -> JournalError:

@@ -46,11 +46,12 @@ def make(path, number, left):
     Journal.open(path).close()
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA synchronous = OFF")
+        db.execute("PRAGMA journal_mode = OFF")
         db.execute("BEGIN")
         numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)"
         db.execute(
             f"INSERT INTO ids {numbers} SELECT i,"  # noqa: S608 (our own words)
-            " printf('0b54be2e-%04d-4d5c-8b1b-%012d', i % 10000, i) FROM n",
+            " printf('%08x-0001-4d5c-8b1b-%012d', i, i) FROM n",
             (number,),
         )
         db.execute(
@@ -62,6 +63,7 @@ def make(path, number, left):
         db.execute("UPDATE job SET asked = ?, fetched = ?", (number, number - left))
         db.execute("INSERT INTO sources VALUES ('sha256:ids', ?, 1)", (number,))
         db.execute("COMMIT")
+        db.execute("PRAGMA journal_mode = WAL")
 
 
 @pytest.mark.parametrize(
