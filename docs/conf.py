@@ -38,7 +38,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!calls_async\.)\w+\..*"),
     # As annotations name them:
-    (r"py:class", r"datetime|Path|SSLContext|ClientSession|RetryCallState"),
+    (r"py:class", r"datetime|Path|PathLike|SSLContext|ClientSession|RetryCallState"),
     (r"py:class", r"T|Headers|Latency|Transport"),  # of this package, and private
 ]
 

@@ -106,13 +106,16 @@ def _view() -> str:
     for name, path, kind in _members(Call, "", "$"):
         value = f"json_extract(document, '{path}')"
         if "datetime" in str(kind):
-            value = f"strftime('%Y-%m-%dT%H:%M:%fZ', {value})"
+            # RFC 3339 allows a small "t" and "z"; SQLite reads neither.
+            value = f"strftime('%Y-%m-%dT%H:%M:%fZ', upper({value}))"
         columns.append(f"  {value} AS {name}")
     columns += ["  place - 1 AS job_index", "  attempts AS job_attempts", "  at AS job_at"]
     listed = ",\n".join(columns)
     return (
         f"CREATE VIEW calls AS SELECT\n{listed}\n"  # noqa: S608 (our own names)
-        "FROM (SELECT place, at, attempts, CAST(raw AS TEXT) AS document FROM fetched)"
+        # 65279 is a byte order mark, which the client's parser skips and SQLite's does not.
+        "FROM (SELECT place, at, attempts, ltrim(CAST(raw AS TEXT), char(65279)) AS document"
+        " FROM fetched)"
     )
 
 

@@ -33,7 +33,7 @@ class Store:
         self, path: Path, writer: sqlite3.Connection | None = None, lock: Lock | None = None
     ) -> None:
         self.path: Final = path
-        self.closed = False
+        self.closed: bool = False
         self._writer = writer
         self._lock = lock
         self._leased = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sqlite3
 from contextlib import closing
@@ -201,6 +202,24 @@ def test_the_view_has_the_members_of_a_call(path):
         assert (row["started_at"] is None) == (call.started_at is None)
         flat = {a.name for a in attrs.fields(type(call))} - {"extra", "contact", "caller"}
         assert flat <= set(row.keys())
+
+
+def test_the_view_reads_what_the_codec_reads(path):
+    """A byte order mark, and times with a small "t", are as good to SQLite as to the client."""
+    with Journal.open(path) as journal:
+        journal.add(["a", "b"])
+        document = orjson.loads(record_body("b"))
+        document["createdAt"] = document["createdAt"].lower()
+        marked = codecs.BOM_UTF8 + record_body("a")
+        journal.settle(
+            [attrs.evolve(fetched("a"), raw=marked)]
+            + [attrs.evolve(fetched("b"), raw=orjson.dumps(document))]
+        )
+    with closing(sqlite3.connect(path)) as db:
+        rows = dict(db.execute("SELECT id, created_at FROM calls"))
+    for name in "ab":
+        call = structure_call(orjson.loads(record_body(name)))
+        assert datetime.fromisoformat(rows[name]) == call.created_at
 
 
 # --- Lifecycle -----------------------------------------------------------------------------------
