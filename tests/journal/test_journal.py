@@ -210,11 +210,8 @@ def test_the_view_reads_what_the_codec_reads(path):
         journal.add(["a", "b"])
         document = orjson.loads(record_body("b"))
         document["createdAt"] = document["createdAt"].lower()
-        marked = codecs.BOM_UTF8 + record_body("a")
-        journal.settle(
-            [attrs.evolve(fetched("a"), raw=marked)]
-            + [attrs.evolve(fetched("b"), raw=orjson.dumps(document))]
-        )
+        bodies = {"a": codecs.BOM_UTF8 + record_body("a"), "b": orjson.dumps(document)}
+        journal.settle(attrs.evolve(fetched(name), raw=bodies[name]) for name in "ab")
     with closing(sqlite3.connect(path)) as db:
         rows = dict(db.execute("SELECT id, created_at FROM calls"))
     for name in "ab":
