@@ -24,6 +24,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import aiohttp
@@ -149,6 +150,8 @@ class Off:
         self._transport, self._key = core.transport, core.credentials.held
         self._loop = asyncio.get_running_loop()
         self._timed = timed
+        # What the bulk room asks of a fetcher: there are permits for all its workers.
+        self.line = SimpleNamespace(throttle=SimpleNamespace(spare=WIDTH))
 
     async def fetch(self, call_id: str, *, index: int = 0, **_: object) -> Fetched:
         """Fetch one call; what a fetcher needs besides is not used."""

@@ -101,7 +101,7 @@ class Attempt:
 
 async def carry_out(line: Line, attempt: Attempt, permit: Permit) -> Brought:
     """Send the request, and read its answer. The permit is given back, however this ends."""
-    until = line.loop.time() + min(attempt.most, attempt.left)
+    until = permit.at + min(attempt.most, attempt.left)
     hedge = line.throttle.hedge
     if hedge is not None and not permit.probe and not attempt.fresh:
         return await _raced(line, attempt, permit, until, hedge)

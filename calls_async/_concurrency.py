@@ -11,9 +11,9 @@ by one, which doubles it in a round trip, as TCP does (RFC 5681, section 3.1).
 The queue: a server that is given too much at once rarely says so. It takes longer, and when at last
 attempts time out it has been drowned already: its queue is longer than anybody waits. So answers
 that all take more than twice as long as they used to are overload too, and cut the limit in that
-proportion, which drains a queue of that length. The fastest answer of a window is what counts. One
-slow answer, or a third of them, says much about that id and little about the queue, in which all
-have to wait. A timeout is a slow answer, too.
+proportion, which drains a queue of that length. A single fast answer among them shows that there is
+none: in a queue all have to wait, while a slow answer, or a third of them, may say more about these
+ids. A timeout is a slow answer, too.
 
 How long answers used to take is the fastest one seen, and it ages: the lower the limit, the faster,
 because a slowness that is left at a limit of two is not this client's own. So a server that has
@@ -33,8 +33,8 @@ requests in the queue as in work, so that to halve the limit leaves the server n
 TOLERATED: Final = 0.05
 """Seconds of queueing that never count. They cost a batch little, and this process can bring them
 about itself when it is busy."""
-WINDOW: Final = 4
-"""Answers that are compared, at least; half a limit's worth where that is more."""
+ENOUGH: Final = 4
+"""Slow answers in a row that are a queue, at least; half a limit's worth where that is more."""
 AGING: Final = 0.01
 """By what part of itself, divided by the limit, the usual duration grows with each limit's worth of
 answers. The limit grows by one meanwhile, so a queue of one's own grows a hundred times as fast."""
@@ -59,8 +59,9 @@ class Concurrency:
         # the maximum.
         self._proven = maximum
         self._usual = float("inf")  # seconds that an answer takes where there is no queue
-        self._fastest = float("inf")  # of the answers in this window
-        self._window = 0  # answers in it
+        self._slow = 0  # answers in a row that seem to have queued
+        self._fastest = 0.0  # seconds that the fastest of them took
+        self._enough = ENOUGH  # of them, which are a queue
 
     def succeeded(self, in_flight: int, *, started: float, now: float) -> None:
         """Note a success, which may raise the limit, or show a queue.
@@ -75,9 +76,11 @@ class Concurrency:
         """
         took = now - started
         self._usual = min(took, self._usual * (1.0 + AGING / self.limit**2))
-        bearable = self._bearable()
-        self._compare(started, now, bearable)
-        if took > bearable or in_flight < _nine_tenths(self.limit):
+        if took > self._usual + TOLERATED and took > SLOWER * self._usual:
+            self._queued(started, now)
+            return
+        self._slow = 0
+        if in_flight < self.limit * 9 // 10:
             return
         self._proven = self.limit
         self._successes += 1
@@ -95,27 +98,26 @@ class Concurrency:
             started: When the request was started, in seconds of the caller's clock.
             now: The time, in seconds of the same clock.
         """
-        if now - started > self._bearable():  # a timeout, in most cases
-            self._compare(started, now, self._bearable())
+        took = now - started
+        if took > self._usual + TOLERATED and took > SLOWER * self._usual:  # a timeout, mostly
+            self._queued(started, now)
         if started > self._last_cut:
-            self._cut(now, max(1, _nine_tenths(self.limit)))
+            self._cut(now, max(1, self.limit * 9 // 10))
 
-    def _bearable(self) -> float:
-        """Seconds above which an answer is taken to have queued."""
-        return max(SLOWER * self._usual, self._usual + TOLERATED)
-
-    def _compare(self, started: float, now: float, bearable: float) -> None:
-        """Put an answer into the window; if all in a full one have queued, drain the queue."""
+    def _queued(self, started: float, now: float) -> None:
+        """Note an answer that seems to have queued; after enough in a row, drain the queue."""
         if started <= self._drained:  # it met the queue that is being drained
             return
-        self._fastest = min(self._fastest, now - started)
-        self._window += 1
-        if self._window < max(WINDOW, self.limit // 2):
-            return
-        if self._fastest > bearable:
+        took = now - started
+        if not self._slow:
+            self._fastest = took
+            self._enough = max(ENOUGH, self.limit // 2)
+        self._fastest = min(took, self._fastest)
+        self._slow += 1
+        if self._slow >= self._enough:
+            self._slow = 0
             self._drained = now
             self._cut(now, max(1, int(self.limit * self._usual / self._fastest)))
-        self._fastest, self._window = float("inf"), 0
 
     def _cut(self, now: float, limit: int) -> None:
         self.limit = limit
@@ -134,8 +136,3 @@ class Concurrency:
 
     def __repr__(self) -> str:
         return f"Concurrency(limit={self.limit}, maximum={self._maximum})"
-
-
-def _nine_tenths(limit: int) -> int:
-    """Nine tenths, rounded down, which is at least one less than any whole number above 0."""
-    return limit * 9 // 10

@@ -69,7 +69,8 @@ class Gate:
         self._streak = 0  # accepted answers since the last refusal
         self.not_before = float("-inf")
         self.is_free = max_rate is None
-        """Whether nothing has held anybody back for a while; then nothing has to be counted."""
+        """Whether nothing holds anybody back, nor has for a while. Then anybody may start, and
+        neither `next_start` nor `started` need be called."""
 
     def rate(self, now: float) -> float | None:
         """Starts per second that the gate allows now when it is open; `None`: full speed."""
@@ -78,14 +79,10 @@ class Gate:
 
     def next_start(self) -> float:
         """The earliest time at which the next request may start."""
-        if self.is_free:
-            return float("-inf")
         return max(self.not_before, self._quota.next_start(), self._pace.next_start())
 
     def started(self, now: float) -> None:
         """Note that a request starts now."""
-        if self.is_free:
-            return
         self._quota.started(now)
         just_opened = now < self.not_before + self._ramp
         herd = just_opened and self._pace.learnt is None

@@ -142,7 +142,7 @@ class Throttle:
 
     def admit_at_once(self, scope: Scope) -> Permit | None:
         """A permit for a first try, if nothing at all stands against it; else see `admit`."""
-        if self._queue or self.holding or scope.stopped is not None:
+        if self._queue or self._outage.holding or scope.stopped is not None:
             return None
         now = self._loop.time()
         if not self._is_open(now):
@@ -228,7 +228,10 @@ class Throttle:
             self.budget.refund(permit.earns)
             self._concurrency.succeeded(self.in_flight, started=started, now=now)
             self._hear(now, started, HTTPStatus.OK, brought.hint, changes)
-            self._answered(now, changes)
+            if self._outage.holding:
+                self._answered(now, changes)
+            else:
+                self._outage.answered(now)
             return changes
         status, error = brought.status, brought.error
         if status is not None:
@@ -273,7 +276,10 @@ class Throttle:
 
     def _is_open(self, now: float) -> bool:
         """Whether anybody may start now."""
-        return self.in_flight < self._concurrency.limit and self._gate.next_start() <= now
+        gate = self._gate
+        return self.in_flight < self._concurrency.limit and (
+            gate.is_free or gate.next_start() <= now
+        )
 
     def _granted(self, now: float, claim: _Claim) -> Permit | None:
         """A permit, unless an outage or an empty budget stands against this claim."""
@@ -292,7 +298,8 @@ class Throttle:
     def _start(
         self, now: float, *, probe: bool = False, hedge: bool = False, earns: int | None = None
     ) -> Permit:
-        self._gate.started(now)
+        if not self._gate.is_free:
+            self._gate.started(now)
         self.in_flight += 1
         return Permit(now, probe, hedge, earns)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calls_async._budget import CAPACITY, COST_TRANSIENT, GRANT_INTERVAL, RetryBudget
-from calls_async._concurrency import Concurrency
+from calls_async._concurrency import TOLERATED, Concurrency
 from calls_async._gate import Gate
 from calls_async._outage import Outage
 
@@ -53,9 +53,15 @@ def test_the_limit_stays_between_one_and_the_maximum(maximum, history):
         assert concurrency.limit <= before + (signal == "succeeded")
 
 
-@given(history=st.lists(signals, max_size=30), wave=st.lists(steps, min_size=1, max_size=64))
+@given(
+    history=st.lists(signals, max_size=30),
+    wave=st.lists(st.floats(0.0, TOLERATED), min_size=1, max_size=64),
+)
 def test_one_wave_cuts_the_limit_once(history, wave):
-    """Requests that were in flight together cut to nine tenths, however many of them fail."""
+    """Requests in flight together that are refused cut to nine tenths, however many they are.
+
+    Refusals are quick. When many fail after a long time, that shows a queue as well.
+    """
     concurrency = Concurrency(1024)
     for signal, about in history:
         tell(concurrency, signal, about)
