@@ -245,7 +245,9 @@ class _Crew:
         """
         try:
             while (pulled := await self._pull(job)) is not None and not self._over:
-                if job.spare > 1:  # one is for the id that was just pulled
+                # One permit is for the id that was just pulled. Where outcomes wait for the consumer,
+                # the server is not what holds the batch back.
+                if job.spare > 1 and not self._room.locked():
                     self._hire(job)
                 outcome = await self._settle(job, *pulled)
                 await self._room.acquire()
