@@ -70,7 +70,7 @@ class RetryBudget:
     def grant(self, now: float, *, throttled: bool) -> int | None:
         """Let a batch's retry through: paid for, or because its turn has come.
 
-        A call that is refused waits until `next_grant`, and asks again.
+        A call that is refused asks again at `ready_at`.
 
         Args:
             now: The time, in seconds of the caller's clock.
@@ -85,6 +85,10 @@ class RetryBudget:
                 return None
             self.next_grant = now + GRANT_INTERVAL
         return 2 * _cost(throttled=throttled)
+
+    def ready_at(self, *, throttled: bool) -> float:
+        """When `grant` lets the next retry through, in seconds of the caller's clock."""
+        return float("-inf") if _cost(throttled=throttled) <= self.level else self.next_grant
 
     def refund(self, amount: int | None) -> None:
         """Note a success.

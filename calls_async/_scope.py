@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from calls_async.errors import CallsError, StoppedBy, amended
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+T = TypeVar("T")
 
 
 class Scope:
@@ -34,7 +36,7 @@ class Scope:
         """Whether requests in flight were ended as well."""
         self._parent = parent
         self._children: set[Scope] = set()
-        self._waits: set[asyncio.Future[bool]] = set()
+        self._waits: set[asyncio.Future[Any]] = set()
         self._requests: set[asyncio.Timeout] = set()
         self._pulls: set[asyncio.Timeout] = set()
         if parent is not None:
@@ -50,7 +52,7 @@ class Scope:
         """
         self.stopped = self.stopped or error
         for wait in self._waits:
-            _settle(wait, False)  # noqa: FBT003 (a future's result)
+            _settle(wait, None)
         self.aborted = self.aborted or abort
         for timeout in (*self._pulls, *(self._requests if abort else ())):
             if not timeout.expired():  # else it is ending already
@@ -78,24 +80,25 @@ class Scope:
     def refused(self, error: CallsError) -> None:
         """Note that there is no key that the server accepts."""
 
-    async def wait(self, wait: asyncio.Future[bool], until: float | None = None) -> bool:
+    async def wait(self, wait: asyncio.Future[T | None], until: float | None = None) -> T | None:
         """Await `wait`, unless the scope is stopped or the time has come.
 
         Args:
-            wait: A future that somebody sets to true.
+            wait: A future whose result somebody sets.
             until: When to stop waiting, by the event loop's clock.
 
         Returns:
-            Whether somebody did, and the scope was not stopped before this wait could go on.
+            The result; `None` if the scope was stopped before this wait could go on.
         """
         if self.stopped is not None:
-            _settle(wait, False)  # noqa: FBT003 (a future's result)
+            _settle(wait, None)
         timer = None
         if until is not None:
-            timer = wait.get_loop().call_at(until, _settle, wait, False)  # noqa: FBT003
+            timer = wait.get_loop().call_at(until, _settle, wait, None)
         self._waits.add(wait)
         try:
-            return await wait and self.stopped is None
+            result = await wait
+            return result if self.stopped is None else None
         finally:
             self._waits.discard(wait)
             if timer is not None:
@@ -104,10 +107,10 @@ class Scope:
     async def sleep(self, seconds: float) -> bool:
         """Sleep, unless the scope is stopped; whether the time was slept out."""
         loop = asyncio.get_running_loop()
-        wait: asyncio.Future[bool] = loop.create_future()
-        timer = loop.call_later(seconds, _settle, wait, True)  # noqa: FBT003
+        wait: asyncio.Future[bool | None] = loop.create_future()
+        timer = loop.call_later(seconds, _settle, wait, True)  # noqa: FBT003 (a future's result)
         try:
-            return await self.wait(wait)
+            return await self.wait(wait) is not None
         finally:
             timer.cancel()
 
@@ -183,6 +186,6 @@ def _listed(timeouts: set[asyncio.Timeout], timeout: asyncio.Timeout) -> Generat
         timeouts.discard(timeout)
 
 
-def _settle(wait: asyncio.Future[bool], result: bool) -> None:  # noqa: FBT001 (a timer's callback)
+def _settle(wait: asyncio.Future[T], result: T) -> None:
     if not wait.done():
         wait.set_result(result)

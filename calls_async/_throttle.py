@@ -1,18 +1,23 @@
 """The throttle: asyncio's thin wrapper around what the client knows of the server, and the permits.
 
-The rule: a request starts when there is a permit, the gate is open, the pace allows it and no
-outage holds it back; those who wait are served in the order in which they came. Every decision is a
-pure class's, and is made synchronously; nobody awaits with a half-made one in hand.
+The rule: a request starts when there is a permit, the gate is open, the pace allows it, no outage
+holds it back and, if it is a batch's retry, it is paid for. Those who wait are served in the order
+in which they came. Every decision is a pure class's, and is made synchronously; nobody awaits with
+a half-made one in hand.
 """
 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+import attrs
 
 from calls_async._budget import RetryBudget
 from calls_async._concurrency import Concurrency
 from calls_async._gate import THROTTLING, Gate
+from calls_async._hedge import Hedge
 from calls_async._outage import Outage
 from calls_async._verdict import Done, Fault
 from calls_async.errors import (
@@ -31,6 +36,42 @@ if TYPE_CHECKING:
     from calls_async.config import Limits
 
 
+@attrs.frozen(kw_only=True)
+class Permit:
+    """Leave to send one request.
+
+    Attributes:
+        probe: Whether the request is an outage's probe.
+        hedge: Whether it is the rival of one that is late.
+        earns: Tokens that it earns for the retry budget if it succeeds; `None`: what a first try
+            earns.
+    """
+
+    probe: bool = False
+    hedge: bool = False
+    earns: int | None = None
+
+
+_FIRST: Final = Permit()
+"""What nearly every request has: one object for all of them."""
+
+
+@attrs.frozen
+class _Claim:
+    """What somebody waits for.
+
+    Attributes:
+        in_batch: Whether an outage holds it back.
+        owes: What is still to be paid for: the retry of a batch's call after a throttled answer
+            (true) or after another failure (false); `None` if there is nothing to pay.
+        paid: What a single call has paid already.
+    """
+
+    in_batch: bool
+    owes: bool | None
+    paid: int | None
+
+
 class Throttle:
     """Hands out the permits of one client, as the server can take them.
 
@@ -45,15 +86,17 @@ class Throttle:
     ) -> None:
         self.budget = RetryBudget()
         """What retries are paid from."""
+        self.hedge = None if limits.hedge is None else Hedge(limits.hedge)
+        """When a request is late, and whether it may have a rival; `None`: none ever has."""
         self.in_flight = 0
         """Permits that are out."""
         self._loop = loop
         self._gate = Gate(max_rate=limits.max_rate, max_cool_down=max_cool_down)
         self._concurrency = Concurrency(limits.max_concurrency)
         self._outage = Outage()
-        # Who waits, and whether as a part of a batch. A dict is an ordered set: first come, first
-        # served, and leaving early costs nothing.
-        self._queue: dict[asyncio.Future[bool], bool] = {}
+        # Who waits, and for what. A dict is an ordered set: first come, first served, and leaving
+        # early costs nothing.
+        self._queue: dict[asyncio.Future[Permit | None], _Claim] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -85,7 +128,14 @@ class Throttle:
         since = self._outage.since
         return self._loop.time() - since if self.holding and since is not None else 0.0
 
-    async def admit(self, scope: Scope, until: float | None = None) -> bool:
+    async def admit(
+        self,
+        scope: Scope,
+        until: float | None = None,
+        *,
+        owes: bool | None = None,
+        paid: int | None = None,
+    ) -> Permit | None:
         """Wait for a permit, which `release` gives back.
 
         Args:
@@ -93,30 +143,47 @@ class Throttle:
                 is one for a probe.
             until: When waiting is no use any more, by the event loop's clock. If the gate is to
                 stay closed longer than that, the wait ends before it begins.
+            owes: For the retry of a batch's call, whether it follows on a throttled answer. It is
+                paid for when it is admitted, so that waiting costs nothing; while the budget is
+                empty, others overtake it.
+            paid: For the retry of a single call, what the budget took for it.
 
         Returns:
-            Whether there is a permit. There is none once the scope is stopped or the time is up.
+            The permit. There is none once the scope is stopped or the time is up.
         """
         if scope.stopped is not None:
-            return False
-        if not self._queue and self._may_start(self._loop.time(), in_batch=scope.in_batch):
-            return True
+            return None
+        claim = _Claim(scope.in_batch, owes, paid)
+        if not self._queue:
+            now = self._loop.time()
+            if self._is_open(now) and (permit := self._granted(now, claim)) is not None:
+                return permit
         if until is not None and self._gate.next_start() > until:
-            return False
-        turn: asyncio.Future[bool] = self._loop.create_future()
-        self._queue[turn] = scope.in_batch
+            return None
+        turn: asyncio.Future[Permit | None] = self._loop.create_future()
+        self._queue[turn] = claim
         self._pump()
-        admitted = False
+        permit = None
         try:
-            admitted = await scope.wait(turn, until)
+            permit = await scope.wait(turn, until)
         finally:
             self._queue.pop(turn, None)
             if not self._queue:
                 self._pump()  # which stops the timer: there is nobody left to wake
             # Granted in the very turn in which the call was cancelled, or its scope stopped.
-            if not admitted and turn.done() and not turn.cancelled() and turn.result():
+            if permit is None and turn.done() and not turn.cancelled() and turn.result():
                 self.release()
-        return admitted
+        return permit
+
+    def admit_hedge(self) -> Permit | None:
+        """A permit for a second request, if nobody else waits for one and it can be paid for."""
+        now = self._loop.time()
+        if self.hedge is None or self._queue or self.holding or not self._is_open(now):
+            return None
+        if not self.hedge.take() or (cost := self.budget.take(throttled=False)) is None:
+            return None
+        self._started(now)
+        return Permit(hedge=True, earns=cost)
 
     def release(self) -> None:
         """Give a permit back."""
@@ -124,7 +191,7 @@ class Throttle:
         self._pump()
 
     def learn(
-        self, found: Done | Fault, *, status: int | None, started: float, probe: bool
+        self, found: Done | Fault, *, status: int | None, started: float, permit: Permit
     ) -> list[Event]:
         """Learn from what an attempt brought. Do so before its permit is given back.
 
@@ -132,7 +199,7 @@ class Throttle:
             found: What it brought.
             status: The answer's HTTP status code; `None` if no answer arrived.
             started: When its request started, by the event loop's clock.
-            probe: Whether it was an outage's probe, which says nothing about concurrency.
+            permit: What it was sent with. A probe says nothing about concurrency.
 
         Returns:
             What changed.
@@ -154,8 +221,9 @@ class Throttle:
             if news.paced:
                 changes.append(PaceChanged(at=now, rate=self.pace))
         if error is None:
+            self.budget.refund(permit.earns)
             self._concurrency.succeeded(self.in_flight)
-        elif not probe and (
+        elif not permit.probe and (
             status in THROTTLING or isinstance(error, AttemptTimeoutError | ConnectError)
         ):
             self._concurrency.overloaded(started=started, now=now)
@@ -168,17 +236,28 @@ class Throttle:
             changes.append(OutageEntered(at=now, seconds=self.silent_for()))
         return changes
 
-    def _may_start(self, now: float, *, in_batch: bool) -> bool:
-        """Take a permit if one is to be had now."""
-        if self.in_flight >= self._concurrency.limit or self._gate.next_start() > now:
-            return False
-        if in_batch and self._outage.holding:
-            if not self._outage.may_probe(now):
-                return False
+    def _is_open(self, now: float) -> bool:
+        """Whether anybody may start now."""
+        return self.in_flight < self._concurrency.limit and self._gate.next_start() <= now
+
+    def _granted(self, now: float, claim: _Claim) -> Permit | None:
+        """A permit, unless an outage or an empty budget stands against this claim."""
+        held = claim.in_batch and self.holding
+        if held and not self._outage.may_probe(now):
+            return None
+        earns = claim.paid
+        if claim.owes is not None:
+            earns = self.budget.grant(now, throttled=claim.owes)
+            if earns is None:
+                return None
+        if held:
             self._outage.probe_started(now, random.random())  # noqa: S311 (jitter is no secret)
+        self._started(now)
+        return Permit(probe=held, earns=earns) if held or earns is not None else _FIRST
+
+    def _started(self, now: float) -> None:
         self._gate.started(now)
         self.in_flight += 1
-        return True
 
     def _pump(self) -> None:
         """Serve those who wait, as far as it goes, and come back when more is due."""
@@ -188,22 +267,33 @@ class Throttle:
         if not self._queue:
             return
         now = self._loop.time()
-        served: list[asyncio.Future[bool]] = []
-        for turn, in_batch in self._queue.items():
-            if turn.done():  # its scope was stopped; it has not run since
-                continue
-            if self._may_start(now, in_batch=in_batch):
-                served.append(turn)
-            elif not self.holding:
-                break  # in a hold, a single call further back may start all the same
-        for turn in served:
+        served: list[tuple[asyncio.Future[Permit | None], Permit]] = []
+        for turn, claim in self._queue.items():
+            if not self._is_open(now):
+                break
+            # One that is done was stopped with its scope, and has not run since.
+            if not turn.done() and (permit := self._granted(now, claim)) is not None:
+                served.append((turn, permit))
+        for turn, permit in served:
             del self._queue[turn]
-            turn.set_result(True)
+            turn.set_result(permit)
         if self._queue and self.in_flight < self._concurrency.limit:
-            due = self._gate.next_start()
-            if self.holding and all(self._queue.values()):
-                due = max(due, self._outage.next_probe)
+            due = max(self._gate.next_start(), self._first_ready())
             self._timer = self._loop.call_at(due, self._pump)
+
+    def _first_ready(self) -> float:
+        """When outage and budget let the first of those who wait start."""
+        first = inf
+        for claim in self._queue.values():
+            ready = -inf
+            if claim.in_batch and self.holding:
+                ready = self._outage.next_probe
+            if claim.owes is not None:
+                ready = max(ready, self.budget.ready_at(throttled=claim.owes))
+            first = min(first, ready)
+            if first == -inf:
+                break
+        return first
 
 
 _NEITHER = (DeadlineExceededError, MismatchedCallError, RateLimitedError)

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 BATCH_ATTEMPTS: Final = 20
 """Transient failures of one id at most that a batch puts up with, while there is patience. Fewer
 would lose ids in the moment before an outage is known to be one."""
+BATCH_THROTTLED_ATTEMPTS: Final = 50
+"""The same for throttled answers. A hundred clients that share one limit have every second request
+refused until each has learnt its part, and ten refusals in a row are no rarity then."""
 BODY_EXCERPT: Final = 500
 """Characters of an answer's text that a `StatusError` keeps."""
 
@@ -77,14 +80,16 @@ class RetryIn:
 
     Attributes:
         delay: Seconds to wait at least.
-        backoff: The part of `delay` that is the call's own backoff and not the server's wish.
+        counted: The part of `delay` that counts against the time of a batch's call: its own
+            backoff after a failure. The server's wish does not, and neither does what follows on a
+            throttled answer: that call waits with all others, as long as the batch is patient.
         error: What the attempt failed with.
         cool_down: Seconds for which the server asks everyone for silence from now on; 0 if it
             names none. How long the gate is closed after that is for the gate to say.
     """
 
     delay: float
-    backoff: float
+    counted: float
     error: CallsError
     cool_down: float = 0.0
 
@@ -265,9 +270,10 @@ def judge(
         backoff = _backoff(progress, policy, throttled=throttled, rnd=rnd)
     wait = fault.hint.wait
     delay = max(backoff, wait or 0.0)
+    counted = 0.0 if throttled and progress.in_batch else backoff
     cool_down = _cool_down(fault)
     stopped_by = _stopped_by(
-        fault, progress, policy, opinion, counted=backoff if progress.in_batch else delay
+        fault, progress, policy, opinion, counted=counted if progress.in_batch else delay
     )
     error = amended(
         fault.error,
@@ -278,7 +284,7 @@ def judge(
     )
     if stopped_by is not None:
         return Fail(error=error, cool_down=cool_down)
-    return RetryIn(delay=delay, backoff=backoff, error=error, cool_down=cool_down)
+    return RetryIn(delay=delay, counted=counted, error=error, cool_down=cool_down)
 
 
 def _backoff(progress: Progress, policy: RetryPolicy, *, throttled: bool, rnd: float) -> float:
@@ -337,8 +343,10 @@ def _exhausted(
     if opinion.stop is not None:
         return StoppedBy.STRATEGY if opinion.stop else None
     if isinstance(fault.error, RateLimitedError):
-        spent = progress.throttled >= policy.max_throttled_attempts
-        return StoppedBy.THROTTLED_ATTEMPTS if spent else None
+        most = policy.max_throttled_attempts
+        if progress.in_batch:
+            most = max(most, BATCH_THROTTLED_ATTEMPTS)
+        return StoppedBy.THROTTLED_ATTEMPTS if progress.throttled >= most else None
     if progress.key_renewed:
         # A provider that mints a key each time it is asked would otherwise go on for ever.
         counted = progress.transient + progress.throttled + progress.probes

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, overload
 import attrs
 
 from calls_async import bulk, config
+from calls_async._attempt import Counters, Line
 from calls_async._budget import CAPACITY
 from calls_async._concurrency import START
 from calls_async._credentials import Credentials
-from calls_async._fetch import Counters, Fetcher
+from calls_async._fetch import Fetcher
 from calls_async._scope import Batch, Scope
 from calls_async._secret import ApiKey
+from calls_async._telling import Teller
 from calls_async._throttle import Throttle
 from calls_async._transport import SessionTransport, Transport
 from calls_async.bulk import CallIds, OutcomeStream
@@ -325,14 +327,16 @@ class CallsClient:
         throttle = self._core.bind()
         if self._fetcher is None:
             self._fetcher = Fetcher(
-                transport=self._core.transport,
-                throttle=throttle,
+                line=Line(
+                    transport=self._core.transport,
+                    throttle=throttle,
+                    counters=self._core.counters,
+                    tell=Teller(self._config.hooks),
+                    loop=asyncio.get_running_loop(),
+                ),
                 credentials=self._core.credentials,
-                counters=self._core.counters,
                 policy=self._config.retry,
                 timeouts=self._config.timeouts,
-                hooks=self._config.hooks,
-                loop=asyncio.get_running_loop(),
             )
         return self._fetcher
 

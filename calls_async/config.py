@@ -7,6 +7,7 @@ option here and now, not a surprise under load.
 from __future__ import annotations
 
 import ipaddress
+import math
 import platform
 import re
 import ssl
@@ -39,10 +40,11 @@ KeyProvider: TypeAlias = Callable[[], str | Awaitable[str]]
 
 @attrs.frozen(kw_only=True)
 class _Number:
-    """A validator for a finite number of at least `least` (`bool` is no number)."""
+    """A validator for a finite number from `least` to `most` (`bool` is no number)."""
 
     least: float
-    below_is: str
+    must_be: str
+    most: float = math.inf
     optional: bool = False
     whole: bool = False
 
@@ -58,16 +60,17 @@ class _Number:
             problem = f"must be {kind}, not {type(value).__name__}"
         elif not -sys.float_info.max <= value <= sys.float_info.max:  # nan is not in there either
             problem = "must be finite, and not beyond all floats"
-        elif value < self.least:
-            problem = f"must be {self.below_is}, not {value!r}"
+        elif not self.least <= value <= self.most:
+            problem = f"must be {self.must_be}, not {value!r}"
         else:
             return
         raise ConfigurationError(f"{name} {problem}")
 
 
-_seconds = _Number(least=0.0, below_is="0 seconds or more")
-_positive_seconds = _Number(least=0.001, below_is="at least a millisecond")
-_count = _Number(least=1, below_is="at least 1", whole=True)
+_seconds = _Number(least=0.0, must_be="0 seconds or more")
+_positive_seconds = _Number(least=0.001, must_be="at least a millisecond")
+_count = _Number(least=1, must_be="at least 1", whole=True)
+_share = _Number(least=0.001, most=0.05, must_be="a share from 0.001 to 0.05", optional=True)
 
 
 def _strategy(policy: object, option: attrs.Attribute[Any], value: object) -> None:
@@ -118,7 +121,7 @@ class RetryPolicy:
     backoff_base: float = attrs.field(default=0.05, validator=_seconds)
     throttle_backoff_base: float = attrs.field(default=1.0, validator=_seconds)
     backoff_factor: float = attrs.field(
-        default=2.0, validator=_Number(least=1.0, below_is="at least 1")
+        default=2.0, validator=_Number(least=1.0, must_be="at least 1")
     )
     max_backoff: float = attrs.field(default=20.0, validator=_seconds)
     max_server_wait: float = attrs.field(default=120.0, validator=_seconds)
@@ -157,15 +160,19 @@ class Limits:
         max_rate: Requests started per second, evenly spaced, no bursts; `None`: no such limit.
         patience: Seconds that a batch goes on without a single answer, while calls are under way,
             before it gives the rest up.
+        hedge: Second requests at most for each call, to overtake a first one that is slower than
+            95% of the others: 0.05 is 5% more load, and the most that can be set; `None`: no such
+            requests. They are paid from the retry budget.
         max_body_bytes: The longest answer that is read, in bytes.
     """
 
     max_concurrency: int = attrs.field(default=64, validator=_count)
     max_rate: float | None = attrs.field(
         default=None,
-        validator=_Number(least=0.001, below_is="at least 0.001 a second", optional=True),
+        validator=_Number(least=0.001, must_be="at least 0.001 a second", optional=True),
     )
     patience: float = attrs.field(default=300.0, validator=_positive_seconds)
+    hedge: float | None = attrs.field(default=None, validator=_share)
     max_body_bytes: int = attrs.field(default=1_048_576, validator=_count)
 
 

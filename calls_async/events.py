@@ -38,17 +38,19 @@ class AttemptStarted:
     Attributes:
         at: When, by the event loop's clock.
         call_id: The id asked for.
-        attempt: Which attempt of this call, from 1.
+        attempt: Which request of this call, from 1.
+        hedge: Whether it is a second request, because the first is late.
     """
 
     at: float
     call_id: str
     attempt: int
+    hedge: bool = False
 
 
 @attrs.frozen(kw_only=True)
 class AttemptFinished:
-    """A request has its answer, or will not get one.
+    """A request has its answer, or will not get one; one that was cancelled has no such event.
 
     Attributes:
         at: When, by the event loop's clock.
@@ -56,7 +58,8 @@ class AttemptFinished:
         attempt: Which attempt of this call, from 1.
         duration: Seconds from dispatch to the last byte of the answer, or to the failure.
         status: The HTTP status code; `None` if no answer arrived.
-        error: What was wrong with it; `None` if the record was fetched.
+        error: What was wrong with it, as it came, before anything followed from it; `None` if the
+            record was fetched.
     """
 
     at: float
@@ -175,7 +178,8 @@ class Statistics:
         fetched: Calls fetched since the client was made.
         failed: Calls that failed for good, those refused unsent included.
         requests: Requests put on the wire; one that was cut while connecting counts too.
-        retries: Requests that were not the first of their call.
+        retries: Requests that followed on a failed one of their call.
+        hedges: Second requests, because the first was late; see `Limits.hedge`.
         throttled: Answers that asked for fewer requests (429, 503 with a hint).
         in_flight: Requests in flight now.
         waiting: Calls that wait now, for a permit or for the gate to open.
@@ -191,6 +195,7 @@ class Statistics:
     failed: int
     requests: int
     retries: int
+    hedges: int
     throttled: int
     in_flight: int
     waiting: int

@@ -28,6 +28,7 @@ GOOD = Result(
         failed=0,
         requests=1_003,
         retries=3,
+        hedges=0,
         throttled=1,
         in_flight=0,
         waiting=0,

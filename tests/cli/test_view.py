@@ -29,6 +29,7 @@ def glance(done, *, at=0.0, failed=0, total=1_000, cool_down=0.0, pace=None, out
         failed=failed,
         requests=done,
         retries=12,
+        hedges=0,
         throttled=0,
         in_flight=64,
         waiting=0,

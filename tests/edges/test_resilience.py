@@ -30,9 +30,9 @@ from calls_async import (
 )
 from calls_async._budget import CAPACITY, COST_THROTTLED, COST_TRANSIENT
 from calls_async._concurrency import START
-from calls_async._outage import FIRST_PROBE, MANY, PROBE_TIMEOUT
+from calls_async._outage import FIRST_PROBE, MANY, PROBE_INTERVAL, PROBE_TIMEOUT
 from calls_async._scope import Batch, Scope
-from calls_async._throttle import Throttle
+from calls_async._throttle import Permit, Throttle
 from calls_async._verdict import BATCH_ATTEMPTS, Done
 from calls_async._verdict import Fault as Failure
 from calls_async.testing import SANDBOX_KEY, FakeTransport, Fault, fake_client
@@ -380,6 +380,50 @@ async def test_a_batch_with_an_empty_budget_still_gets_one_retry_a_second():
 
 
 @in_virtual_time
+async def test_who_waits_in_a_hold_leaves_the_budget_alone():
+    """A batch's retries pay when they are sent, and in a hold that is one probe now and then."""
+    transport = FakeTransport(reachable=False)
+    async with fake_client(transport) as client:
+        batch = asyncio.create_task(client.gather_calls(call_ids(200)))
+        await asyncio.sleep(3.0)
+        statistics = client.statistics()
+        assert statistics.outage > 0.0
+        assert statistics.waiting > 100
+        spent = CAPACITY - statistics.budget
+        await asyncio.sleep(60.0)
+        probes = (CAPACITY - client.statistics().budget - spent) / COST_TRANSIENT
+        assert probes <= 60.0 / PROBE_INTERVAL
+        batch.cancel()
+
+
+@in_virtual_time
+async def test_new_ids_overtake_a_retry_that_cannot_be_paid():
+    """It waits for its second, and keeps nobody else from being sent."""
+    transport = FakeTransport(faults={"call-0": [OOPS, OOPS]}, latency=0.001)
+    limits = Limits(max_concurrency=1)
+    async with fake_client(transport, limits=limits, retry=AT_ONCE) as client:
+        budget = client._core.bind().budget
+        budget.level = 0
+        budget._capacity = 0
+        await client.gather_calls(call_ids(100))
+    first = [
+        position for position, entry in enumerate(transport.ledger.entries) if entry.attempt > 1
+    ]
+    assert first[0] < 5  # granted
+    assert first[1] > 50  # waits a second, in which the others go
+
+
+@in_virtual_time
+async def test_a_batch_outlasts_many_refusals_of_one_id():
+    """Throttled again and again while others are answered, an id is not given up."""
+    busy = Fault.status(429, headers={"retry-after-ms": "1"})
+    transport = FakeTransport(faults={"call-7": [busy] * 30})
+    async with fake_client(transport) as client:
+        calls = await client.gather_calls(call_ids(20))
+    assert [call.id for call in calls] == call_ids(20)
+
+
+@in_virtual_time
 async def test_who_waits_for_the_budget_is_called_off_with_the_batch():
     """Closing the client ends that wait as it ends every other."""
     transport = FakeTransport(faults=dict.fromkeys(call_ids(5), OOPS))
@@ -510,7 +554,7 @@ async def test_a_failed_probe_cuts_nothing(probe, limit):
     """That nobody answers is known already, and says nothing about how many may ask at once."""
     throttle = Throttle(Limits(), max_cool_down=300.0, loop=asyncio.get_running_loop())
     failure = Failure(error=AttemptTimeoutError("no complete answer"))
-    throttle.learn(failure, status=None, started=0.0, probe=probe)
+    throttle.learn(failure, status=None, started=0.0, permit=Permit(probe=probe))
     assert throttle.concurrency == limit
 
 
@@ -539,7 +583,7 @@ async def test_a_hold_that_begins_lets_nobody_slip_through():
         started = now()
         await asyncio.sleep(2.0)
         failure = Failure(error=ConnectError("refused"))
-        changes = throttle.learn(failure, status=None, started=started, probe=False)
+        changes = throttle.learn(failure, status=None, started=started, permit=Permit())
         throttle.release()
         await turns(2)
         assert waiting.done() is (failures < 3)
@@ -562,17 +606,17 @@ async def test_a_single_call_behind_a_held_batch_has_its_own_turn():
     for seconds in (3.0, 2.0, 0.0):
         await asyncio.sleep(seconds)
         failure = Failure(error=ConnectError("refused"))
-        throttle.learn(failure, status=None, started=0.0, probe=False)
+        throttle.learn(failure, status=None, started=0.0, permit=Permit())
     assert throttle.holding
     assert throttle.silent_for() == 5.0
     throttle.release()
-    assert await behind is True
+    assert await behind == Permit()
     assert not held.done()
     answer = Done(call=None, raw=b"")
-    (left,) = throttle.learn(answer, status=200, started=now(), probe=False)
+    (left,) = throttle.learn(answer, status=200, started=now(), permit=Permit())
     assert left == events.OutageLeft(at=5.0, seconds=5.0)
     throttle.release()
-    assert await held is True
+    assert await held == Permit()
 
 
 # --- Statistics ----------------------------------------------------------------------------------

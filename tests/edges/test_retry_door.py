@@ -26,7 +26,7 @@ from calls_async.testing import FakeTransport, Fault, fake_client
 from tests.kit import in_virtual_time
 
 ERROR = ServerError("oops", status=500)
-AGAIN = RetryIn(delay=2.5, backoff=1.0, error=ERROR)
+AGAIN = RetryIn(delay=2.5, counted=1.0, error=ERROR)
 ENOUGH = Fail(error=ERROR)
 
 
@@ -74,7 +74,7 @@ async def test_each_call_has_a_loop_of_its_own():
     """Calls at the same time do not mix their verdicts up."""
 
     async def one(delay):
-        attempts = Attempts(*[RetryIn(delay=delay, backoff=0.0, error=ERROR)] * 5, ENOUGH)
+        attempts = Attempts(*[RetryIn(delay=delay, counted=0.0, error=ERROR)] * 5, ENOUGH)
 
         async def sleep(seconds):
             await attempts.sleep(seconds)

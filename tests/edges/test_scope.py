@@ -41,7 +41,7 @@ async def test_stopping_ends_every_wait_at_once():
     wait = asyncio.create_task(batch.wait(future()))
     await asyncio.sleep(1)
     client.stop(OVER)
-    assert [await task for task in (*sleeps[:2], wait)] == [False, False, False]
+    assert [await task for task in (*sleeps[:2], wait)] == [False, False, None]
     assert now() == 1.0
     assert await sleeps[2] is True
     assert client.stopped is batch.stopped is OVER
@@ -63,7 +63,7 @@ async def test_a_stopped_scope_waits_for_nothing():
     scope = Scope()
     scope.stop(OVER)
     assert await scope.sleep(60) is False
-    assert await scope.wait(future()) is False
+    assert await scope.wait(future()) is None
     assert Scope(scope).stopped is OVER
     assert now() == 0.0
     assert timers() == []
@@ -82,7 +82,7 @@ async def test_the_first_reason_stays():
 @in_virtual_time
 async def test_a_wait_ends_when_its_time_has_come():
     """Past `until` nobody waits any longer, and no timer is left behind."""
-    assert await Scope().wait(future(), until=3.0) is False
+    assert await Scope().wait(future(), until=3.0) is None
     assert now() == 3.0
     granted = future()
     granted.set_result(True)
@@ -113,7 +113,7 @@ async def test_what_was_granted_before_the_stop_is_not_used_after_it():
     await turns(2)
     granted.set_result(True)
     scope.stop(OVER)
-    assert await waiting is False
+    assert await waiting is None
 
 
 @in_virtual_time

@@ -11,7 +11,7 @@ from calls_async import CallsError, Limits, RateLimitedError, events
 from calls_async._headers import Hint
 from calls_async._pace import SLACK
 from calls_async._scope import Scope
-from calls_async._throttle import Throttle
+from calls_async._throttle import Permit, Throttle
 from calls_async._verdict import Done
 from calls_async.testing import FakeTransport, Fault, fake_client
 from tests.kit import call_ids, in_virtual_time, timers, turns
@@ -29,7 +29,7 @@ def now():
 def ask_for_silence(throttle, seconds):
     """Let an answer that is no failure ask for so many seconds of silence; what that changed."""
     answer = Done(call=None, raw=b"", hint=Hint(wait=seconds))
-    return throttle.learn(answer, status=200, started=now(), probe=False)
+    return throttle.learn(answer, status=200, started=now(), permit=Permit())
 
 
 # --- Permits -------------------------------------------------------------------------------------
@@ -91,9 +91,9 @@ async def test_cancelled_in_any_turn_all_permits_are_back():
                 first.cancel()
             await turns(1)
         if not first.cancelled():
-            assert await first is True
+            assert await first == Permit()
             throttle.release()
-        assert await second is True
+        assert await second == Permit()
         throttle.release()
         assert (throttle.in_flight, throttle.waiting) == (0, 0), turn
 
@@ -114,8 +114,8 @@ async def test_a_permit_that_comes_too_late_goes_to_the_next(how):
             await first
     else:
         mine.stop(CallsError("over"))
-        assert await first is False
-    assert await second is True
+        assert await first is None
+    assert await second == Permit()
     assert throttle.in_flight == 1
 
 
@@ -128,8 +128,8 @@ async def test_a_stopped_scope_gets_no_permit():
     await turns(2)
     scope.stop(CallsError("over"))
     throttle.release()  # before those who were sent away have run
-    assert await throttle.admit(scope) is False
-    assert await waiting is False
+    assert await throttle.admit(scope) is None
+    assert await waiting is None
     assert (throttle.in_flight, throttle.waiting) == (0, 0)
 
 
@@ -138,7 +138,7 @@ async def test_waiting_ends_when_it_is_no_use_any_more():
     """Past `until` there is no permit, and the place in the queue is given up."""
     throttle, scope = throttle_of(), Scope()
     assert await throttle.admit(scope)
-    assert await throttle.admit(scope, until=now() + 3) is False
+    assert await throttle.admit(scope, until=now() + 3) is None
     assert now() == 3.0
     assert throttle.waiting == 0
     assert timers() == []
@@ -177,9 +177,9 @@ async def test_who_has_no_time_for_the_cool_down_does_not_wait():
     """If the gate opens after `until`, the wait ends before it begins."""
     throttle, scope = throttle_of(), Scope()
     ask_for_silence(throttle, 10)
-    assert await throttle.admit(scope, until=9.9) is False
+    assert await throttle.admit(scope, until=9.9) is None
     assert now() == 0.0
-    assert await throttle.admit(scope, until=10.1) is True
+    assert await throttle.admit(scope, until=10.1) == Permit()
 
 
 @in_virtual_time

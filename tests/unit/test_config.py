@@ -58,6 +58,7 @@ DEFAULTS = {
         "max_concurrency": 64,
         "max_rate": None,
         "patience": 300.0,
+        "hedge": None,
         "max_body_bytes": 1_048_576,
     },
 }
@@ -80,6 +81,7 @@ LEAST = {
     (Limits, "max_rate"): 0.001,
     (Limits, "patience"): 0.001,
 }
+SHARES = [(Limits, "hedge")]
 STRATEGIES = [(RetryPolicy, "stop"), (RetryPolicy, "wait"), (RetryPolicy, "retry")]
 
 NO_NUMBERS = [True, False, "3", b"3", 1j, Decimal(3), [3], object()]
@@ -109,11 +111,11 @@ def test_the_defaults_are_the_design_s(policy):
 def test_every_option_is_checked():
     """These tests leave no option out."""
     every = {(policy, field.name) for policy in DEFAULTS for field in attrs.fields(policy)}
-    assert {*COUNTS, *LEAST, *STRATEGIES} == every
+    assert {*COUNTS, *LEAST, *SHARES, *STRATEGIES} == every
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: type(value).__name__)
-@pytest.mark.parametrize(("policy", "option"), [*COUNTS, *LEAST])
+@pytest.mark.parametrize(("policy", "option"), [*COUNTS, *LEAST, *SHARES])
 def test_what_is_no_number_is_refused(policy, option, value):
     """A number of another kind, a text or a bool is refused, by the option's name."""
     message = refused(policy, **{option: value})
@@ -123,7 +125,7 @@ def test_what_is_no_number_is_refused(policy, option, value):
 
 
 @pytest.mark.parametrize("value", NO_FINITE_NUMBERS)
-@pytest.mark.parametrize(("policy", "option"), LEAST)
+@pytest.mark.parametrize(("policy", "option"), [*LEAST, *SHARES])
 def test_what_is_not_finite_is_refused(policy, option, value):
     """`asyncio.sleep(nan)` never returns, and "for ever" is no policy."""
     message = refused(policy, **{option: value})
@@ -131,7 +133,7 @@ def test_what_is_not_finite_is_refused(policy, option, value):
 
 
 @pytest.mark.parametrize("value", BEYOND_FLOATS, ids=["10^400", "-10^400", "10^5000"])
-@pytest.mark.parametrize(("policy", "option"), [*COUNTS, *LEAST])
+@pytest.mark.parametrize(("policy", "option"), [*COUNTS, *LEAST, *SHARES])
 def test_a_number_beyond_all_floats_is_refused(policy, option, value):
     """It would overflow in the first sum with a time."""
     message = refused(policy, **{option: value})

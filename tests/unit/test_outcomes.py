@@ -21,6 +21,7 @@ STATISTICS = events.Statistics(
     failed=1,
     requests=6,
     retries=2,
+    hedges=0,
     throttled=1,
     in_flight=0,
     waiting=0,

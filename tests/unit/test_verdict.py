@@ -16,6 +16,7 @@ from calls_async._headers import LONGEST_WAIT, NO_HINT, Budget, Hint
 from calls_async._secret import ApiKey
 from calls_async._verdict import (
     BATCH_ATTEMPTS,
+    BATCH_THROTTLED_ATTEMPTS,
     BODY_EXCERPT,
     Done,
     Fail,
@@ -181,7 +182,7 @@ def test_every_status_is_retried_or_not_as_the_design_lists_it(hint, in_batch, p
         assert verdict.error.stopped_by is expected, status
         if isinstance(verdict, RetryIn):
             backoff = policy.throttle_backoff_base if throttled else policy.backoff_base
-            assert verdict.backoff == backoff
+            assert verdict.counted == (0.0 if throttled and in_batch else backoff)
             assert verdict.delay == max(backoff, wait)
 
 
@@ -413,11 +414,19 @@ def test_a_batch_puts_up_with_twenty_transient_failures_of_an_id(max_attempts, m
         assert stopped(answer(500), policy, transient=nth, in_batch=True) is expected
 
 
-def test_a_batch_does_not_raise_the_other_counts():
-    """Throttled answers end after the policy's count there too, and so do renewals of the key."""
-    policy = RetryPolicy(max_attempts=2, max_throttled_attempts=3)
-    throttled = stopped(answer(429), policy, throttled=3, in_batch=True)
-    assert throttled is StoppedBy.THROTTLED_ATTEMPTS
+@pytest.mark.parametrize(("max_throttled", "most"), [(1, 50), (10, 50), (51, 51)])
+def test_a_batch_puts_up_with_fifty_throttled_answers_for_an_id(max_throttled, most):
+    """Where many clients share a limit, an id may be refused many times while others are not."""
+    assert BATCH_THROTTLED_ATTEMPTS == 50
+    policy = RetryPolicy(max_throttled_attempts=max_throttled)
+    for nth in range(1, most + 3):
+        expected = StoppedBy.THROTTLED_ATTEMPTS if nth >= most else None
+        assert stopped(answer(429), policy, throttled=nth, in_batch=True) is expected
+
+
+def test_a_batch_does_not_raise_the_count_of_renewals():
+    """A provider that mints keys for ever is stopped there as well."""
+    policy = RetryPolicy(max_attempts=2)
     renewed = {"attempts": 4, "transient": 1, "throttled": 0, "key_renewed": True}
     assert stopped(answer(401), policy, in_batch=True, **renewed) is StoppedBy.KEY_REFUSED
 
@@ -445,7 +454,7 @@ def test_a_503_without_a_hint_is_a_transient_failure():
     """It says that the server is sick, not that it is asked too often."""
     policy = RetryPolicy(max_attempts=2)
     assert stopped(answer(503), policy, transient=2) is StoppedBy.ATTEMPTS
-    assert judged(answer(503), policy).backoff == policy.backoff_base
+    assert judged(answer(503), policy).counted == policy.backoff_base
 
 
 # --- Delays --------------------------------------------------------------------------------------
@@ -498,16 +507,16 @@ def test_in_a_batch_the_time_left_is_shared_among_the_tries_left(left):
     for nth in range(1, BATCH_ATTEMPTS):
         verdict = judged(answer(500), transient=nth, in_batch=True, left=left)
         assert isinstance(verdict, RetryIn)
-        assert verdict.backoff == min(0.05 * 2 ** (nth - 1), left / (BATCH_ATTEMPTS - nth + 1))
-        left -= verdict.backoff
+        assert verdict.counted == min(0.05 * 2 ** (nth - 1), left / (BATCH_ATTEMPTS - nth + 1))
+        left -= verdict.counted
     assert left > 0.0
 
 
 def test_a_throttled_backoff_and_a_single_call_s_are_not_shared_out():
     """Few attempts need no sharing: the backoff is the policy's, and the deadline may end them."""
-    assert judged(answer(429), throttled=3, in_batch=True, left=5.0).backoff == 4.0
-    assert stopped(answer(429), throttled=4, in_batch=True, left=5.0) is StoppedBy.DEADLINE
-    assert judged(answer(500), transient=3, left=0.201).backoff == 0.2
+    assert judged(answer(429), throttled=3, in_batch=True, left=3.0).delay == 4.0
+    assert stopped(answer(429), throttled=4, left=5.0) is StoppedBy.DEADLINE
+    assert judged(answer(500), transient=3, left=0.201).counted == 0.2
 
 
 @pytest.mark.parametrize(
@@ -517,7 +526,7 @@ def test_a_hint_is_a_floor_under_the_backoff(wait, backoff, delay):
     """The longer of the two is waited; which part is the server's stays known."""
     verdict = judged(Fault(error=RateLimitedError("", status=429), hint=Hint(wait=wait)))
     assert isinstance(verdict, RetryIn)
-    assert (verdict.backoff, verdict.delay) == (backoff, delay)
+    assert (verdict.counted, verdict.delay) == (backoff, delay)
 
 
 # --- The server's word ---------------------------------------------------------------------------
@@ -611,11 +620,13 @@ def test_no_wait_crosses_the_deadline(left, expected):
     assert isinstance(verdict.error, RateLimitedError)
 
 
-@pytest.mark.parametrize(("left", "expected"), [(1.001, None), (1.0, StoppedBy.DEADLINE)])
-def test_in_a_batch_only_backoff_counts_against_the_time(left, expected):
-    """The server's wait is bounded by the batch's patience instead."""
-    came = answer(429, **{"Retry-After": "7"})
-    assert stopped(came, left=left, in_batch=True) is expected
+def test_in_a_batch_only_failures_count_against_the_time():
+    """The server's wait, and all that follows on a throttled answer, is the batch's patience's."""
+    hinted = answer(500, **{"Retry-After": "7"})
+    assert judged(hinted, left=0.06, in_batch=True).counted < 0.06
+    assert stopped(hinted, left=0.0, in_batch=True) is StoppedBy.DEADLINE
+    for came in (answer(429), answer(429, **{"Retry-After": "7"})):
+        assert judged(came, left=0.001, in_batch=True).counted == 0.0
 
 
 def test_a_deadline_that_has_passed_is_final_whatever_anybody_says():
@@ -669,7 +680,7 @@ def test_a_new_key_is_tried_at_once(should_retry):
     fault = Fault(error=AuthenticationError("no", status=401), hint=Hint(should_retry=should_retry))
     verdict = judged(fault, key_renewed=True, attempts=5, transient=4, throttled=0)
     assert isinstance(verdict, RetryIn)
-    assert (verdict.backoff, verdict.delay) == (0.0, 0.0)
+    assert (verdict.counted, verdict.delay) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("max_attempts", [1, 4])
@@ -730,7 +741,7 @@ def test_a_wait_of_the_caller_s_own_replaces_the_backoff_and_not_the_hint(wait, 
     """It is not drawn from and not capped, but the server is never asked sooner than it said."""
     verdict = judged(answer(429, **{"Retry-After": "7"}), rnd=0.5, opinion=Opinion(wait=wait))
     assert isinstance(verdict, RetryIn)
-    assert (verdict.backoff, verdict.delay) == (wait, delay)
+    assert (verdict.counted, verdict.delay) == (wait, delay)
 
 
 @pytest.mark.parametrize("in_batch", [False, True])
@@ -777,7 +788,7 @@ def test_verdicts_are_frozen_values():
     """What was decided does not change on its way to who acts on it."""
     error = NotFoundError("no", status=404)
     done = assessed(answer(body=EXAMPLE_BODY))
-    for value in (Fail(error=error), RetryIn(delay=1.0, backoff=1.0, error=error)):
+    for value in (Fail(error=error), RetryIn(delay=1.0, counted=1.0, error=error)):
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
             value.cool_down = 9.0
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
