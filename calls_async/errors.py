@@ -31,11 +31,13 @@ __all__ = [
     "JournalError",
     "MismatchedCallError",
     "NotFoundError",
+    "OutputError",
     "PermissionDeniedError",
     "ProtocolError",
     "RateLimitedError",
     "RedirectError",
     "ServerError",
+    "SourceError",
     "StatusError",
     "StoppedBy",
     "TLSError",
@@ -179,6 +181,41 @@ class JournalError(CallsError):
     """
 
     remedy: ClassVar[str] = "Put right what the message names, and run the same job again."
+
+
+# --- Files: what a job reads its ids from and writes its results to ------------------------------
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class SourceError(CallsError):
+    """Ids could not be read.
+
+    It is no `ConfigurationError`: a file may turn out to be wrong in its last line, hours after
+    the job began with the first.
+
+    Attributes:
+        source: What was read, as messages name it: a path, or `standard input`.
+        line: Where in it, from 1: the line of a text, the row of a table; `None` where it is no
+            single one.
+    """
+
+    source: str
+    line: int | None = None
+
+    remedy: ClassVar[str] = "Correct the file at the place that the message names."
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class OutputError(CallsError):
+    """A file could not be written; what stood there before is as it was.
+
+    Attributes:
+        output: The file's path.
+    """
+
+    output: str
+
+    remedy: ClassVar[str] = "Make room, or choose another place; nothing has to be fetched again."
 
 
 # --- The way there: no complete answer arrived ---------------------------------------------------

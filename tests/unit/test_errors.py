@@ -27,11 +27,13 @@ from calls_async.errors import (
     JournalError,
     MismatchedCallError,
     NotFoundError,
+    OutputError,
     PermissionDeniedError,
     ProtocolError,
     RateLimitedError,
     RedirectError,
     ServerError,
+    SourceError,
     StatusError,
     StoppedBy,
     TLSError,
@@ -48,6 +50,8 @@ TREE = {
     ClientClosedError: (CallsError,),
     JournalError: (CallsError,),
     WrongEventLoopError: (CallsError,),
+    SourceError: (CallsError,),
+    OutputError: (CallsError,),
     TransportError: (CallsError,),
     ConnectError: (TransportError,),
     TLSError: (TransportError,),
@@ -84,6 +88,9 @@ VALUES = {
     "raw": b"<html>",
     "document_readable": False,
     "received_id": "id-2",
+    "source": "ids.csv",
+    "line": 7,
+    "output": "calls.csv",
 }
 
 COPIES = {
