@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from calls_async.cli._rows import members
+from calls_async.journal._csv import members
 from calls_async.cli._terminal import foreign
 from calls_async.cli._words import count
 
