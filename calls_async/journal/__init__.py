@@ -5,8 +5,9 @@ final outcome is fetched.
 """
 
 from calls_async.errors import JournalError
+from calls_async.journal._export import export_calls
+from calls_async.journal._journal import Journal
 from calls_async.journal._records import FailureRecord, FetchedRecord, JobStatus, Minute
-from calls_async.journal._store import Journal
 
 __all__ = [
     "FailureRecord",
@@ -15,4 +16,5 @@ __all__ = [
     "Journal",
     "JournalError",
     "Minute",
+    "export_calls",
 ]

@@ -150,19 +150,24 @@ def check(path: Path) -> bool:
         with closing(_connect(path, "mode=ro&immutable=1")) as db:
             application, version = _marks(db)
     except sqlite3.DatabaseError as exc:
-        if _has_log(path):
+        if _code(exc) == sqlite3.SQLITE_CORRUPT and _has_log(path):
             # A kill may have come while the log was copied into the file: SQLite repairs that.
             return True
-        raise _damaged(path, exc) from exc
+        raise translated(path, exc) from exc
     _judge(path, application, version)
     return True
 
 
 def create(path: Path) -> None:
     """Make an empty journal. The file is there as a whole, or not at all."""
+    if _has_log(path):  # SQLite would take it for the new file's
+        raise JournalError(
+            f"{_log(path)} is left over from a journal that is gone: bring that back, or remove it"
+        )
     fresh = path.with_name(f"{path.name}.new")
     try:
-        fresh.unlink(missing_ok=True)
+        for suffix in ("", "-journal", "-wal", "-shm"):  # of a process that was killed here
+            fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
         with closing(_connect(fresh, "mode=rwc")) as db:
             # Records are about 1 KB: a page of 8 KB wastes less of itself than one of 4 KB.
             db.execute("PRAGMA page_size = 8192")
@@ -185,12 +190,15 @@ def open_writer(path: Path) -> sqlite3.Connection:
         try:
             _judge(path, *_marks(db))
             db.execute("PRAGMA journal_mode = WAL")
-            # What is committed survives the death of the process. Only a power cut may take the
-            # last commits, never the whole: the log is synced before it is copied into the file.
-            db.execute("PRAGMA synchronous = NORMAL")
-            db.execute("PRAGMA cache_size = -65536")  # KiB; the index of the ids wants it
-            db.execute("PRAGMA wal_autocheckpoint = 1000")
-            db.execute("PRAGMA journal_size_limit = 67108864")  # bytes
+            # NORMAL would keep what is committed when the process dies, but not when the power
+            # does. To sync with each commit takes some milliseconds of the writing thread, twenty
+            # times a second at most.
+            db.execute("PRAGMA synchronous = FULL")
+            # KiB. The memory must not grow with the job, and the system caches the file as well.
+            db.execute("PRAGMA cache_size = -8192")
+            # Pages, 32 MB: ids in any order touch the pages of their index again and again, and a
+            # page goes from the log into the file once for all of these times.
+            db.execute("PRAGMA wal_autocheckpoint = 4000")
         except BaseException:
             db.close()
             raise
@@ -226,33 +234,38 @@ def open_reader(path: Path) -> sqlite3.Connection:
 
 def translated(path: Path, exc: Exception) -> JournalError:
     """What an error of SQLite or of the system means for the journal at `path`, in one line."""
-    code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
-        return JournalError(f"no room for the journal {path}: the disk or a quota is full")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return _damaged(path, exc)
-    return _unusable(path, exc)
+    match _code(exc):
+        case sqlite3.SQLITE_FULL:
+            return JournalError(f"no room for the journal {path}: the disk or a quota is full")
+        case sqlite3.SQLITE_CORRUPT:
+            return JournalError(f"{path} is truncated or damaged; it was left as it is")
+        case sqlite3.SQLITE_NOTADB:
+            return _foreign(path)
+        case _:
+            return _unusable(path, exc)
+
+
+def _code(exc: Exception) -> int:
+    """The kind of an SQLite error; 0 for any other."""
+    code: int = getattr(exc, "sqlite_errorcode", 0)
+    return code & 0xFF
 
 
 def _unusable(path: Path, exc: Exception) -> JournalError:
     return JournalError(f"the journal {path} cannot be used: {exc}")
 
 
-def _damaged(path: Path, exc: Exception) -> JournalError:
-    if getattr(exc, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT:
-        return JournalError(f"{path} is truncated or damaged; it was left as it is")
-    if getattr(exc, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
-        return JournalError(f"{path} is no journal: it is another kind of file; left as it is")
-    return _unusable(path, exc)
+def _foreign(path: Path) -> JournalError:
+    return JournalError(f"{path} is another kind of file and no journal; it was left as it is")
 
 
 def _judge(path: Path, application: int, version: int) -> None:
     if application != APPLICATION_ID:
-        raise JournalError(f"{path} is no journal: it is another SQLite file; left as it is")
+        raise _foreign(path)
     if version > VERSION:
         raise JournalError(
             f"the journal {path} was made by a newer calls_async (version {version} of the file, "
-            f"this one reads {VERSION}): install that; left as it is"
+            f"this one reads {VERSION}): install that; it was left as it is"
         )
 
 
@@ -264,8 +277,12 @@ def _marks(db: sqlite3.Connection) -> tuple[int, int]:
 
 
 def _has_log(path: Path) -> bool:
-    log = path.with_name(f"{path.name}-wal")
+    log = _log(path)
     return log.exists() and log.stat().st_size > 0
+
+
+def _log(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
 
 
 def _connect(path: Path, mode: str, **options: Any) -> sqlite3.Connection:

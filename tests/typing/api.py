@@ -31,6 +31,7 @@ from calls_async import (
     structure_call,
     unstructure_call,
 )
+from calls_async.journal import FailureRecord, FetchedRecord, JobStatus, Journal, export_calls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -132,3 +133,15 @@ async def construction() -> None:
     )
     assert_type(parent.with_options(timeouts=Timeouts(total=60)), CallsClient)
     await parent.close()
+
+
+async def jobs(client: CallsClient, ids: AsyncIterator[str]) -> None:
+    with Journal.open("calls.journal") as journal:
+        assert_type(await export_calls(client, ids, journal, digest="sha256:0"), JobStatus)
+        assert_type(await export_calls(client, None, journal, retry_failed=True), JobStatus)
+    for record in Journal.open("calls.journal", read_only=True).fetched():
+        assert_type(record, FetchedRecord)
+        assert_type(record.raw, bytes)
+    for failure in journal.failed(retryable=True):
+        assert_type(failure, FailureRecord)
+        assert_type(failure.status, int | None)
