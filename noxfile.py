@@ -83,6 +83,15 @@ def lowest(session: nox.Session) -> None:
 
 
 @nox.session
+def readers(session: nox.Session) -> None:
+    """DuckDB, pandas and polars read what a journal is rendered to; nothing of it is skipped."""
+    session.install(".[test,parquet]", *group("readers"))
+    modules = ("test_readers", "test_render_files", "test_sources")
+    tested = [f"tests/journal/{name}.py" for name in modules]
+    session.run("python", "-m", "pytest", *tested, *session.posargs)
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """Every branch of rows 0 and 1 is taken by a test, and 95% of all."""
     session.install("--editable", ".[test]", *group("cov"))

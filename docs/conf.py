@@ -37,8 +37,8 @@ python_use_unqualified_type_names = True
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!calls_async\.)\w+\..*"),
-    # As annotations name them:
-    (r"py:class", r"datetime|Path|SSLContext|ClientSession|RetryCallState"),
+    (r"py:class", r"datetime|SSLContext|ClientSession|RetryCallState"),  # as annotations name them
+    (r"py:class", r"Path|PathLike"),
     (r"py:class", r"T|Headers|Latency|Transport"),  # of this package, and private
 ]
 

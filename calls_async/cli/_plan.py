@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -87,19 +88,49 @@ class Plan:
 
 
 def planned(ids: Iterable[str], journal: Journal | None, *, max_rate: float | None) -> Plan:
-    """What a job with these ids would do."""
+    """What a job with these ids would do.
+
+    Args:
+        ids: The ids that the source gives.
+        journal: The journal, if there is one.
+        max_rate: Requests per second that the user wants at most.
+    """
     with closing(sqlite3.connect("")) as db:  # a temporary file
-        db.execute("PRAGMA synchronous = OFF")
         db.execute("CREATE TABLE ids (id BLOB PRIMARY KEY) WITHOUT ROWID")
-        read = _insert(db, ids)
+        read = 0
+        for read, call_id in enumerate(ids, 1):
+            db.execute("INSERT OR IGNORE INTO ids VALUES (?)", (_key(call_id),))
         (unique,) = db.execute("SELECT count(*) FROM ids").fetchone()
-        left = waiting = asked = 0
+        done = waiting = 0
         if journal is not None:
-            asked = journal.status().asked
-            for call_id in journal.left():
-                row = db.execute("SELECT 1 FROM ids WHERE id = ?", (_key(call_id),))
-                known = row.fetchone() is not None
-                left += known
-                waiting += not known
-        del asked
-        return Plan(read=read, unique=unique, done=0, waiting=waiting, rate=max_rate, learnt=False, requests_each=1.0)
+            settled = chain(journal.fetched(), journal.failed())
+            done = sum(_is_in(db, record.id) for record in settled)
+            waiting = sum(not _is_in(db, call_id) for call_id in journal.left())
+    rate, requests_each = (None, 1.0) if journal is None else _learnt(journal)
+    return Plan(
+        read=read,
+        unique=unique,
+        done=done,
+        waiting=waiting,
+        rate=rate if max_rate is None else max_rate,
+        learnt=max_rate is None,
+        requests_each=requests_each,
+    )
+
+
+def _learnt(journal: Journal) -> tuple[float | None, float]:
+    """Calls per second, and requests for each of them, as the job had them so far."""
+    calls = requests = 0
+    for minute in journal.history():
+        calls += minute.fetched + minute.failed
+        requests += minute.requests
+    return journal.status().rate, requests / calls if calls else 1.0
+
+
+def _is_in(db: sqlite3.Connection, call_id: str) -> bool:
+    row = db.execute("SELECT 1 FROM ids WHERE id = ?", (_key(call_id),))
+    return row.fetchone() is not None
+
+
+def _key(call_id: str) -> bytes:
+    return call_id.encode("utf-8", "surrogatepass")

@@ -6,21 +6,12 @@ are printed as `printable` has them.
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from calls_async import errors
+from calls_async.journal._printable import printable
 
-_UNPRINTABLE: Final = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u2028\u2029"  # controls, the escape character and line ends among them
-    "\u202a-\u202e\u2066-\u2069"  # changes of direction, which make a text look like another
-    "\ud800-\udfff]"  # lone surrogates, which have no encoding
-)
-
-
-def printable(text: str) -> str:
-    r"""The text on one line and without terminal commands: `\n` for a line end, and so on."""
-    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+__all__ = ["complaint", "count", "duration", "printable"]
 
 
 def duration(seconds: float) -> str:

@@ -21,7 +21,12 @@ def kinds(cls=CallsError):
 
 def made(kind):
     fields = {"status": 418} if issubclass(kind, StatusError) else {}
-    fields |= {"received_id": "b"} if kind.__name__ == "MismatchedCallError" else {}
+    of_one = {
+        "MismatchedCallError": {"received_id": "b"},
+        "SourceError": {"source": "ids.txt"},
+        "OutputError": {"output": "calls.csv"},
+    }
+    fields |= of_one.get(kind.__name__, {})
     return kind("it went wrong", **fields)
 
 
