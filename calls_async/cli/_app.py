@@ -29,6 +29,7 @@ from calls_async.testing import Ledger, Sandbox
 if TYPE_CHECKING:
     from calls_async import Fetched
 
+
 @click.group(
     "calls-async",
     cls=App,

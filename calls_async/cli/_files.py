@@ -114,8 +114,10 @@ def _problem(path: Path, name: str, *, replace: bool) -> str | None:
         return None
     if not path.is_file():
         return f"{name} is no regular file: choose another name"
-    return None if replace else (
-        f"{name} exists already: choose another name, or --force to replace it"
+    return (
+        None
+        if replace
+        else (f"{name} exists already: choose another name, or --force to replace it")
     )
 
 

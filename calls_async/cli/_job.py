@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from calls_async.cli._talk import Talk
     from calls_async.cli._view import View
     from calls_async.cli._watch import Watch
-    from calls_async.journal import Journal, JobStatus
+    from calls_async.journal import JobStatus, Journal
 
 _CENSUS: Final = 1.0
 """Seconds between two looks at how many ids the journal has."""
-_QUIET: Final = 0.2
-"""Seconds for which nothing is on the wire, after which a job that is to end need not wait."""
+_LOOK: Final = 0.1
+"""Seconds between two looks at what is still in flight when the job is to end."""
+_GRACE: Final = 2.0
+"""Seconds in which a job that is to end still lets those go that wait for their turn. At full speed
+that is enough for all of them; behind a pace or a closed gate they are not waited for."""
 
 
 @attrs.define(kw_only=True)
@@ -63,7 +66,10 @@ class Job:
         work = asyncio.create_task(self._export())
         reason: CallsError | None = None
         async with self.client, watching(view, self.watch, self.client):
-            census = asyncio.create_task(self._count_on(work))
+            others = [
+                asyncio.create_task(self._count_on()),
+                asyncio.create_task(self._wind_down(work)),
+            ]
             with heeding(lambda: self._heed(work)):
                 try:
                     await work
@@ -72,8 +78,9 @@ class Job:
                 except CallsError as exc:
                     reason = exc
                 finally:
-                    census.cancel()
-                    await asyncio.gather(census, work, return_exceptions=True)
+                    for other in others:
+                        other.cancel()
+                    await asyncio.gather(*others, work, return_exceptions=True)
         return End(
             status=self.journal.status(),
             seconds=clock() - began,
@@ -100,17 +107,26 @@ class Job:
         self._stop.set()
         self.watch.stopping = True
 
-    async def _count_on(self, work: asyncio.Task[None]) -> None:
-        """Keep the watch's numbers true, and end a job that is to end and only waits."""
+    async def _count_on(self) -> None:
+        """Keep the watch's numbers true."""
+        while True:
+            await asyncio.sleep(_CENSUS)
+            self._look()
+
+    async def _wind_down(self, work: asyncio.Task[None]) -> None:
+        """Once the job is to end, end it when all that is in flight then has its answer."""
+        await self._stop.wait()
+        clock = asyncio.get_running_loop().time
+        stopped, wire = clock(), self.watch.on_the_wire
         quiet = 0
         while True:
-            await asyncio.sleep(_QUIET / 2 if self._stop.is_set() else _CENSUS)
-            self._look()
-            if self._stop.is_set():
-                # What waits for the gate to open, or for an outage to end, need not be waited for.
-                quiet = 0 if self.client.statistics().in_flight else quiet + 1
-                if quiet > 2:
-                    work.cancel()
+            await asyncio.sleep(_LOOK)
+            # Two looks, so that what was answered between them has been entered.
+            quiet = 0 if wire else quiet + 1
+            late = clock() > stopped + _GRACE and all(since > stopped for since in wire.values())
+            if late or quiet > 1:
+                work.cancel()
+                return
 
     def _look(self) -> None:
         """See how many ids there are. Outcomes are counted as they come."""
@@ -203,7 +219,7 @@ def _failures(status: JobStatus, journal: str, listed: str | None) -> list[str]:
     kinds = ", ".join(f"{number:,} {kind}" for kind, number in most)
     lines = [f"{status.failed:,} failed: {kinds}"]
     if listed is None:
-        lines[0] += f" (list them: calls-async export {journal} --errors FILE)"
+        lines.append(f"to list them: calls-async export {journal} --errors FILE")
     if status.retryable:
         lines.append(
             f"{status.retryable:,} of them may be tried again: calls-async retry {journal}"

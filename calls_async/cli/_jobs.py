@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypedDict
 
 import click
 
-from calls_async import CallsClient, ConfigurationError, JournalError, Limits, OutputError
+from calls_async import CallsClient, Limits
 from calls_async.cli import _options, _status
 from calls_async.cli._exits import CommandError, Exit, epilog
 from calls_async.cli._files import Files, check_place, is_own, journal_of
@@ -23,7 +23,6 @@ from calls_async.cli._sources import KINDS, ReadAhead, begun, source_of
 from calls_async.cli._terminal import DataConsole
 from calls_async.cli._view import choose_view
 from calls_async.cli._watch import Watch
-from calls_async.cli._words import complaint
 from calls_async.journal import Journal
 from calls_async.journal.report import write_report
 
@@ -113,7 +112,7 @@ def fetch(
     with terminable(), Journal.open(journal) as opened:
         status = opened.status()
         done = status.fetched + status.failed
-        begin = [f"{done:,} already done, {status.left:,} left of those"] if done else []
+        begin = [f"{done:,} already done, {status.left:,} left"] if done else []
         talk.tell("start", *begin, journal=journal, done=done, left=status.left)
         job = Job(
             client=client,
@@ -218,9 +217,7 @@ def status(journal: str, *, as_json: bool) -> Exit:
 @_options.errors
 @_options.force
 @_options.log_format
-def export(
-    journal: str, *, out: str | None, errors: str | None, force: bool, talk: Talk
-) -> Exit:
+def export(journal: str, *, out: str | None, errors: str | None, force: bool, talk: Talk) -> Exit:
     """Write what a journal has into files, also while its job runs.
 
     The records are in the order of the ids.

@@ -65,7 +65,7 @@ class LiveView:
 def picture(glance: Glance, *, width: int, ascii_only: bool = False) -> Group:
     """The job in a few lines that fit any width."""
     lines = Table.grid(padding=(0, 2))
-    lines.add_column(style="dim", no_wrap=True, width=7)
+    lines.add_column(style="dim", no_wrap=True, min_width=7)
     lines.add_column(no_wrap=True, overflow="ellipsis")
     lines.add_row("calls/s", _speed(glance, max(10, min(60, width - 20)), ascii_only=ascii_only))
     lines.add_row("latency", _row(glance.latency_told, f"{glance.client.in_flight} in flight"))
@@ -112,15 +112,13 @@ def _counts(glance: Glance) -> Text:
 
 
 def _waiting(glance: Glance) -> list[str]:
-    return [f"{glance.client.waiting:,} waiting"] if glance.client.waiting else []
+    waiting = glance.client.waiting
+    return [f"{waiting:,} waiting"] if waiting and not glance.stopping else []
 
 
 def _trouble(trouble: Trouble) -> Text:
-    counts: list[str] = []
-    if trouble.failed:
-        counts.append(f"{trouble.failed:,} failed")
-    if trouble.retried:
-        counts.append(f"{trouble.retried:,} retried")
+    both = ((trouble.failed, "failed"), (trouble.retried, "retried"))
+    counts = [f"{number:,} {what}" for number, what in both if number]
     told = Text.assemble(
         (trouble.family, "red" if trouble.failed else "yellow"), f" {', '.join(counts)}: "
     )

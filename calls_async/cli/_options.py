@@ -96,9 +96,7 @@ log_format = click.option(
 
 def out(text: str, *, required: bool = False) -> Any:
     """The option for the file of the records."""
-    return click.option(
-        "--out", type=click.Path(), metavar="FILE", required=required, help=text
-    )
+    return click.option("--out", type=click.Path(), metavar="FILE", required=required, help=text)
 
 
 errors = click.option(

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import click
 
 from calls_async.cli._words import printable
-
-if TYPE_CHECKING:
-    from datetime import tzinfo
 
 
 class Talk:

@@ -10,9 +10,14 @@ from collections import deque
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-import attrs
-
-from calls_async import AttemptFinished, CallFinished, Failed, RateLimitedError, RetryScheduled
+from calls_async import (
+    AttemptFinished,
+    AttemptStarted,
+    CallFinished,
+    Failed,
+    RateLimitedError,
+    RetryScheduled,
+)
 from calls_async.cli._glance import Glance, Trouble
 
 if TYPE_CHECKING:
@@ -38,6 +43,7 @@ class Watch:
         fetched: Ids with their record.
         failed: Ids that failed for good.
         stopping: Whether only what is in flight is still finished.
+        on_the_wire: The ids that are asked for at this moment, and since when.
     """
 
     def __init__(self, *, asked: int = 0, given_rate: float | None = None) -> None:
@@ -46,6 +52,7 @@ class Watch:
         self.fetched = 0
         self.failed = 0
         self.stopping = False
+        self.on_the_wire: dict[str, float] = {}
         self._given_rate = given_rate
         self._speed = Speed()
         self._latencies: deque[tuple[float, float]] = deque(maxlen=_REQUESTS)
@@ -55,11 +62,16 @@ class Watch:
     def __call__(self, event: Event) -> None:
         """A hook."""
         match event:
-            case AttemptFinished(status=int()):
-                self._latencies.append((event.at, event.duration))
+            case AttemptStarted():
+                self.on_the_wire[event.call_id] = event.at
+            case AttemptFinished():
+                self.on_the_wire.pop(event.call_id, None)
+                if event.status is not None:
+                    self._latencies.append((event.at, event.duration))
                 if isinstance(event.error, RateLimitedError) or event.status == 503:
                     self._throttled_by = event.status
             case CallFinished():
+                self.on_the_wire.pop(event.outcome.id, None)
                 self._speed.ended(event.at)
             case RetryScheduled(error=error):
                 self._note(error, retried=1)
@@ -140,13 +152,13 @@ class Speed:
         if self._began is None:
             return ()
         until = int(now)
-        return tuple(counted.get(s, 0) for s in range(max(int(self._began), until - _HISTORY), until))
+        return tuple(
+            counted.get(s, 0) for s in range(max(int(self._began), until - _HISTORY), until)
+        )
 
 
 @asynccontextmanager
-async def watching(
-    view: View, watch: Watch, client: CallsClient
-) -> AsyncGenerator[None, None]:
+async def watching(view: View, watch: Watch, client: CallsClient) -> AsyncGenerator[None, None]:
     """Show what the watch sees of the client until the block is left."""
     clock = asyncio.get_running_loop().time
 
