@@ -1,4 +1,4 @@
-"""The commands; the rule: those of a job are in `_jobs`, and all others are short enough for here."""
+"""The program; the rule: the commands of a job are in `_jobs`, all others are short and here."""
 
 from __future__ import annotations
 

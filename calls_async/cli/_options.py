@@ -7,13 +7,16 @@ shell's history.
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import click
 
 from calls_async import Limits
 from calls_async.cli._exits import App
 from calls_async.cli._talk import JsonTalk, Talk
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _DEFAULTS: Final = Limits()
 
@@ -75,7 +78,7 @@ _SENDING: Final[tuple[Any, ...]] = (
 )
 
 
-def sending(command: Any) -> Any:
+def sending(command: F) -> F:
     """The options of a command that sends requests for many ids."""
     for option in reversed(_SENDING):
         command = option(command)
@@ -94,7 +97,7 @@ log_format = click.option(
 )
 
 
-def out(text: str, *, required: bool = False) -> Any:
+def out(text: str, *, required: bool = False) -> Callable[[F], F]:
     """The option for the file of the records."""
     return click.option("--out", type=click.Path(), metavar="FILE", required=required, help=text)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -98,13 +97,14 @@ def planned(ids: Iterable[str], journal: Journal | None, *, max_rate: float | No
     with closing(sqlite3.connect("")) as db:  # a temporary file
         db.execute("CREATE TABLE ids (id BLOB PRIMARY KEY) WITHOUT ROWID")
         read = 0
-        for read, call_id in enumerate(ids, 1):
+        for call_id in ids:
             db.execute("INSERT OR IGNORE INTO ids VALUES (?)", (_key(call_id),))
+            read += 1
         (unique,) = db.execute("SELECT count(*) FROM ids").fetchone()
         done = waiting = 0
         if journal is not None:
-            settled = chain(journal.fetched(), journal.failed())
-            done = sum(_is_in(db, record.id) for record in settled)
+            done = sum(_is_in(db, record.id) for record in journal.fetched())
+            done += sum(_is_in(db, record.id) for record in journal.failed())
             waiting = sum(not _is_in(db, call_id) for call_id in journal.left())
     rate, requests_each = (None, 1.0) if journal is None else _learnt(journal)
     return Plan(

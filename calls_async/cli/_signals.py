@@ -11,13 +11,13 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def heeding(handler: Callable[[], None]) -> Iterator[None]:
+def heeding(handler: Callable[[], None]) -> Generator[None]:
     """Call `handler` in the running event loop with each signal to end, until the block is left."""
     loop = asyncio.get_running_loop()
 
@@ -30,14 +30,14 @@ def heeding(handler: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
+def terminable() -> Generator[None]:
     """Let SIGTERM raise `KeyboardInterrupt`, as Ctrl-C does, so that nothing is left half done."""
     with _handled(signal.default_int_handler):
         yield
 
 
 @contextmanager
-def _handled(handler: Callable[..., Any]) -> Iterator[None]:
+def _handled(handler: Callable[..., Any]) -> Generator[None]:
     before: dict[signal.Signals, Any] = {}
     with suppress(ValueError):  # outside the main thread there are no signals to handle
         for number in _SIGNALS:

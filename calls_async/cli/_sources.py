@@ -16,7 +16,6 @@ import click
 
 from calls_async.cli._exits import CommandError, Exit
 from calls_async.journal.sources import (
-    STANDARD_INPUT,
     CsvColumn,
     JsonlField,
     ParquetColumn,
@@ -25,7 +24,7 @@ from calls_async.journal.sources import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from calls_async.journal.sources import Source
 
@@ -41,7 +40,11 @@ _BY_SUFFIX: Final = {
     ".sqlite": "sqlite",
     ".sqlite3": "sqlite",
 }
-_COLUMNS: Final = {"csv": CsvColumn, "jsonl": JsonlField, "parquet": ParquetColumn}
+_COLUMNS: Final[dict[str, Callable[[str, str], Source]]] = {
+    "csv": CsvColumn,
+    "jsonl": JsonlField,
+    "parquet": ParquetColumn,
+}
 
 _AHEAD: Final = 10_000
 """Ids that are read ahead of who takes them."""
@@ -93,11 +96,6 @@ def begun(source: Source) -> Iterator[str]:
         hint = ": put one on each line" if isinstance(source, TextFile) else ""
         raise CommandError(f"{source.name} has no ids{hint}", Exit.USAGE)
     return chain([first], ids)
-
-
-def is_standard_input(name: str) -> bool:
-    """Whether the ids come from a pipe, which is read once."""
-    return name == STANDARD_INPUT
 
 
 class ReadAhead:

@@ -51,7 +51,7 @@ class LineView:
     def __init__(self, talk: Talk) -> None:
         self._talk = talk
         self._due = float("-inf")
-        self._state = ""
+        self._state: str | None = None
 
     def show(self, glance: Glance) -> None:
         """Say it on one line, if it is time to or if something changed."""
