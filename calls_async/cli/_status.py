@@ -37,7 +37,7 @@ def told(status: JobStatus) -> Table:
     table.add_row("rate", "unknown" if status.rate is None else per_second(status.rate))
     if status.left:
         forecast = status.forecast
-        table.add_row("forecast", "unknown" if forecast is None else duration(forecast))
+        table.add_row("forecast", "unknown" if forecast is None else duration(max(1.0, forecast)))
     table.add_row("begun", _time(status.started_at))
     if status.last_at is not None:
         table.add_row("last", _time(status.last_at))

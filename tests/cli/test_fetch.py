@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from calls_async import Failed, ServerError
 from calls_async.cli import _completion
 from calls_async.cli._files import JOURNAL_SUFFIX
 from calls_async.journal import Journal
@@ -143,15 +144,17 @@ def test_run_again_only_what_is_new_is_fetched(serve):
 def test_retry_asks_again_only_for_what_may_succeed(serve):
     """A call that does not exist is not asked for again; one whose server was ill is."""
     write_ids("a", "gone", "ill")
-    sandbox = serve(missing={"gone"}, faults={"ill": [Fault.status(500)] * 4})
-    assert invoke(*FETCH, sandbox=sandbox).exit_code == 1
-    before = asked(sandbox)
-    told = invoke("status", JOURNAL).stdout
-    assert "1 of them may be tried again" in told
-    result = invoke("retry", JOURNAL, "--out", "calls.jsonl", sandbox=sandbox)
+    error = ServerError("the server was ill", status=500, call_id="ill")
+    with Journal.open(JOURNAL) as journal:
+        journal.add(["a", "gone", "ill"])
+        journal.settle([Failed(id="ill", error=error, attempts=4, elapsed=1.0)])
+    assert invoke(*FETCH, sandbox=serve(missing={"gone"})).exit_code == 1
+    assert "1 of them may be tried again" in invoke("status", JOURNAL).stdout
+    well = serve(missing={"gone"})
+    result = invoke("retry", JOURNAL, "--out", "calls.jsonl", sandbox=well)
     assert result.exit_code == 1
     assert "2 of 3 fetched" in result.stderr
-    assert asked(sandbox) == before + 1
+    assert asked(well) == 1
     assert [call["id"] for call in lines("calls.jsonl")] == ["a", "ill"]
 
 
@@ -271,7 +274,7 @@ def test_fail_fast_ends_with_the_first_failure(serve):
     assert not Path("calls.jsonl").exists()
 
 
-def test_when_patience_ends_the_job_does(serve):
+def test_when_patience_ends_the_job_does():
     """Nobody answers: the command gives up after `--patience`, and the ids are left."""
     write_ids("a")
     result = invoke(*FETCH, "--patience", "0.2")
@@ -347,7 +350,7 @@ def test_json_lines_are_all_that_is_said(serve):
     sandbox = serve(missing={"gone"})
     result = invoke(*FETCH, "--log-format", "json", sandbox=sandbox)
     told = [json.loads(line) for line in result.stderr.splitlines()]
-    assert [line["event"] for line in told][0] == "start"
+    assert told[0]["event"] == "start"
     assert {line["event"] for line in told} == {"start", "progress", "file", "end"}
     assert all(line["at"].endswith("Z") for line in told)
     end = told[-1]
