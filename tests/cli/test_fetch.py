@@ -1,4 +1,4 @@
-"""`calls-async fetch` and what goes with it: however a job ends, its journal has it, and it goes on."""
+"""`calls-async fetch` and its kin: however a job ends, its journal has it, and it goes on."""
 
 from __future__ import annotations
 
