@@ -1,58 +1,33 @@
-"""The commands; the rule: what is wrong with their options is found before anything is sent.
-
-The key has no option on purpose: arguments are visible to every user of the machine and stay in the
-shell's history.
-"""
+"""The program; the rule: the commands of a job are in `_jobs`, all others are short and here."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 import re
-from contextlib import ExitStack
 from io import StringIO
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
-from calls_async import CallsClient, Limits, __version__
+from calls_async import CallsClient, __version__
 from calls_async.cli._card import card
+from calls_async.cli._completion import completion
 from calls_async.cli._demo import picture, run_demo
 from calls_async.cli._exits import App, Exit, epilog
-from calls_async.cli._fetching import FetchJob
-from calls_async.cli._ids_file import read_ids
-from calls_async.cli._output import WholeFile
-from calls_async.cli._rows import format_of
+from calls_async.cli._files import check_place
+from calls_async.cli._jobs import COMMANDS
+from calls_async.cli._options import base_url as base_url_option
+from calls_async.cli._options import finite, set_debug
 from calls_async.cli._sandbox import serve
-from calls_async.cli._terminal import DataConsole, talk
+from calls_async.cli._talk import Talk
+from calls_async.cli._terminal import DataConsole
 from calls_async.cli._view import choose_view
-from calls_async.cli._words import count
+from calls_async.journal._wholefile import whole_file
 from calls_async.testing import Ledger, Sandbox
 
 if TYPE_CHECKING:
     from calls_async import Fetched
-
-T = TypeVar("T")
-
-_DEFAULTS: Final = Limits()
-
-
-def _finite(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
-    if value is not None and not math.isfinite(value):
-        raise click.BadParameter("must be a finite number")
-    return value
-
-
-def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001 (click's)
-    if isinstance(ctx.command, App):
-        ctx.command.debug = value
-
-
-_base_url = click.option(
-    "--base-url", metavar="URL", help="Where the API is, in place of CALLS_BASE_URL."
-)
 
 
 @click.group(
@@ -70,7 +45,7 @@ _base_url = click.option(
     "--debug",
     is_flag=True,
     expose_value=False,
-    callback=_set_debug,
+    callback=set_debug,
     help="Show the traceback of an error.",
 )
 @click.pass_context
@@ -94,7 +69,7 @@ def app(ctx: click.Context) -> None:
 )
 @click.argument("call_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as it was received.")
-@_base_url
+@base_url_option
 def get(call_id: str, *, as_json: bool, base_url: str | None) -> Exit:
     """Show one call."""
     fetched = asyncio.run(_fetched(CallsClient(base_url=base_url), call_id))
@@ -110,75 +85,6 @@ async def _fetched(client: CallsClient, call_id: str) -> Fetched:
         return await client.fetch_call(call_id)
 
 
-@app.command(
-    epilog=epilog(
-        "calls-async fetch ids.txt --out calls.jsonl --errors failed.jsonl",
-        "cut -d, -f1 export.csv | calls-async fetch - --out calls.csv",
-    )
-)
-@click.argument("ids_file", metavar="IDS_FILE|-")
-@click.option("--out", required=True, metavar="FILE", help="The records: .jsonl or .csv.")
-@click.option("--errors", metavar="FILE", help="The ids without a record, and why: JSON lines.")
-@click.option("--force", is_flag=True, help="Replace files that exist.")
-@click.option(
-    "--max-rate",
-    type=click.FloatRange(min=0.001),
-    callback=_finite,
-    metavar="N",
-    help="Requests a second, at most. Without it: as many as the server admits.",
-)
-@click.option(
-    "--concurrency",
-    type=click.IntRange(min=1),
-    default=_DEFAULTS.max_concurrency,
-    show_default=True,
-    metavar="N",
-    help="Requests at the same time, at most.",
-)
-@_base_url
-def fetch(
-    ids_file: str,
-    *,
-    out: str,
-    errors: str | None,
-    force: bool,
-    max_rate: float | None,
-    concurrency: int,
-    base_url: str | None,
-) -> Exit:
-    """Fetch all calls of a file of ids, or of standard input for "-".
-
-    One id stands on each line; blank lines are skipped, and an id that is repeated is fetched once.
-
-    The records are written in the order in which they arrive. A .jsonl file has each record as the
-    server sent it, on one line. A .csv file is for spreadsheets: it has one column for each
-    documented member, and an apostrophe before what a spreadsheet would take for a formula.
-
-    A file is written under its own name with ".part" added, and renamed at the end. Ctrl-C ends it
-    as well: the file then has what was fetched so far, and the command says what is missing.
-    """
-    row_format = format_of(out)
-    if errors is not None and Path(errors).resolve() == Path(out).resolve():
-        raise click.UsageError("--errors and --out must be two files.")
-    found = read_ids(ids_file)
-    client = CallsClient(
-        base_url=base_url, limits=Limits(max_rate=max_rate, max_concurrency=concurrency)
-    )
-    with ExitStack() as files:
-        records = files.enter_context(WholeFile(out, head=row_format.head, force=force))
-        listed = None if errors is None else files.enter_context(WholeFile(errors, force=force))
-        if found.duplicates:
-            talk(f"{count(found.duplicates, 'repeated id')}: fetched once, written once")
-        job = FetchJob(
-            client=client,
-            ids=found.ids,
-            records=records,
-            format=row_format,
-            errors=listed,
-        )
-        return asyncio.run(job.run(choose_view()))
-
-
 @app.command(epilog=epilog("calls-async sandbox --port 8080 --max-rate 100 --fault-share 0.05"))
 @click.option(
     "--port",
@@ -190,7 +96,7 @@ def fetch(
 @click.option(
     "--latency",
     type=click.FloatRange(min=0),
-    callback=_finite,
+    callback=finite,
     default=0.0,
     show_default=True,
     metavar="SECONDS",
@@ -199,7 +105,7 @@ def fetch(
 @click.option(
     "--max-rate",
     type=click.FloatRange(min=0.001),
-    callback=_finite,
+    callback=finite,
     metavar="N",
     help="Requests a second that are admitted; the others get a 429. Without it: all.",
 )
@@ -247,15 +153,19 @@ def demo(*, svg: str | None) -> Exit:
     nor a network; it takes some seconds. In the end the client's count of the requests is laid
     beside the sandbox's own: the exit code is 0 if they agree and all calls were fetched.
     """
-    with ExitStack() as files:
-        drawing = None if svg is None else files.enter_context(WholeFile(svg, force=True))
-        result = asyncio.run(run_demo(choose_view()))
-        summary = picture(result)
-        if drawing is not None:
+    if svg is not None:
+        check_place(svg, replace=True)
+    result = asyncio.run(run_demo(choose_view(Talk())))
+    summary = picture(result)
+    if svg is not None:
+        with whole_file(svg, overwrite=True) as drawing:
             drawing.write(_drawn(summary).encode())
-            drawing.commit()
-        DataConsole(highlight=False).print(summary)
+    DataConsole(highlight=False).print(summary)
     return Exit.FETCHED if result.succeeded else Exit.FAILED
+
+
+for command in (*COMMANDS, completion):
+    app.add_command(command)
 
 
 def _drawn(summary: Any) -> str:

@@ -8,9 +8,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from calls_async.cli._rows import members
 from calls_async.cli._terminal import foreign
 from calls_async.cli._words import count
+from calls_async.journal._csv import members
 
 if TYPE_CHECKING:
     from calls_async import Fetched

@@ -18,8 +18,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from calls_async import AttemptFinished, CallsClient, ConnectError, Fetched, Timeouts
-from calls_async.cli._view import watching
+from calls_async import AttemptFinished, CallsClient, ConnectError, Timeouts
+from calls_async.cli._watch import Watch, watching
 from calls_async.testing import Sandbox
 
 if TYPE_CHECKING:
@@ -105,27 +105,23 @@ def demo_ids() -> list[str]:
 async def run_demo(view: View) -> Result:
     """Fetch the calls from the sandbox, and count on both ends."""
     clock = asyncio.get_running_loop().time
-    witness = Witness()
-    fetched = failed = 0
+    witness, watch = Witness(), Watch(asked=CALLS)
     async with (
         demo_sandbox() as sandbox,
         CallsClient(
-            sandbox.api_key, base_url=sandbox.base_url, timeouts=_PATIENT, hooks=[witness]
+            sandbox.api_key, base_url=sandbox.base_url, timeouts=_PATIENT, hooks=[witness, watch]
         ) as client,
     ):
         began = clock()
         async with (
-            watching(view, client, total=CALLS),
+            watching(view, watch, client),
             client.stream_calls(demo_ids()) as outcomes,
         ):
             async for outcome in outcomes:
-                if isinstance(outcome, Fetched):
-                    fetched += 1
-                else:
-                    failed += 1
+                watch.take(outcome)
         return Result(
-            fetched=fetched,
-            failed=failed,
+            fetched=watch.fetched,
+            failed=watch.failed,
             seconds=clock() - began,
             client=client.statistics(),
             statuses=witness.statuses,

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import click
 
+from calls_async.cli._talk import Talk
 from calls_async.cli._words import complaint, printable
 from calls_async.errors import (
     AuthenticationError,
     CallsError,
     ConfigurationError,
     InvalidCallIdError,
+    JournalError,
+    SourceError,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ Exit codes:
   1    some ids failed, or the result could not be written
   2    usage: an argument, or a file that it names, cannot be used
   3    configuration, or the key was refused
-  130  interrupted with Ctrl-C
+  130  interrupted with Ctrl-C or SIGTERM; a job can go on
 """
 
 
@@ -62,7 +65,8 @@ def code_of(error: CallsError) -> Exit:
     """The code of a command that this error ended."""
     if isinstance(error, AuthenticationError | ConfigurationError):
         return Exit.CONFIGURATION
-    return Exit.USAGE if isinstance(error, InvalidCallIdError) else Exit.FAILED
+    usage = isinstance(error, InvalidCallIdError | JournalError | SourceError)
+    return Exit.USAGE if usage else Exit.FAILED
 
 
 class App(click.Group):
@@ -70,13 +74,16 @@ class App(click.Group):
 
     Attributes:
         debug: Whether the traceback of what ended a command is printed.
+        talk: How the line of complaint is said.
     """
 
     debug = False
+    talk = Talk()
 
     def main(self, *args: Any, **options: Any) -> NoReturn:
         """Run a command and end the process with its code; the arguments are click's."""
         self.debug = False
+        self.talk = Talk()
         with suppress(AttributeError):  # it is no stream of Python's own
             # A name in a record is no reason to fail where a terminal cannot show it.
             cast("io.TextIOWrapper", sys.stdout).reconfigure(errors="backslashreplace")
@@ -102,7 +109,8 @@ class App(click.Group):
             if self.debug:
                 traceback.print_exc()
             line, code = _told(exc)
-            click.echo(f"calls-async: {printable(line)}", err=True)
+            told = f"calls-async: {line}"
+            self.talk.tell("error", told, message=printable(line), exitCode=int(code))
         return code or Exit.FETCHED
 
 

@@ -24,6 +24,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
+def per_second(rate: float) -> str:
+    """Such as `0.25/s`, `4.8/s` or `1,200/s`."""
+    return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s"
+
+
 def count(number: int, noun: str) -> str:
     """Such as `1 id` or `1,000 ids`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -9,7 +9,7 @@ import pytest
 
 from calls_async.cli._app import app
 from calls_async.cli._exits import Exit
-from calls_async.cli._rows import COLUMNS
+from calls_async.journal.render import COLUMNS
 from tests.cli.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")

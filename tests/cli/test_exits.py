@@ -11,12 +11,12 @@ import pytest
 
 import calls_async
 from calls_async import cli
-from calls_async.cli import _app
+from calls_async.cli import _app, _jobs
 from calls_async.cli._exits import App, Exit
 from calls_async.testing import Fault
 from tests.cli.conftest import PATIENCE, ROOT, complaint, invoke, spawn
 
-COMMANDS = ("get", "fetch", "sandbox", "demo")
+COMMANDS = tuple(_app.app.commands)
 
 
 @pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
@@ -112,10 +112,10 @@ def test_a_wrong_configuration_is_one_line_and_3(folder, command, env, told):
 def test_what_nobody_expected_is_one_line_too(monkeypatch):
     """A mistake of ours names its type; the traceback is there for who asks."""
 
-    def broken(name):
+    def broken(name, *_, **__):
         raise RuntimeError(f"no\n{name}")
 
-    monkeypatch.setattr(_app, "read_ids", broken)
+    monkeypatch.setattr(_jobs, "source_of", broken)
     result = invoke("fetch", "ids.txt", "--out", "a.jsonl")
     assert result.exit_code == 1
     line = r"calls-async: unexpected RuntimeError: no\nids.txt (calls-async --debug shows where)"

@@ -44,9 +44,10 @@ def test_a_terminal_gets_a_bar(serve):
     code, told = in_a_terminal("fetch", "ids.txt", "--out", "a.jsonl", sandbox=serve(latency=0.05))
     assert code == 0
     assert "of 100" in told
-    assert "gate open" in told
+    assert "gate" in told
+    assert "p50 " in told
     assert "\x1b[2K" in told
-    assert told.rpartition("\x1b[2K")[2].startswith("100 of 100 fetched in")
+    assert "\r\n100 of 100 fetched in" in told.rpartition("\x1b[2K")[2]
 
 
 def test_a_dumb_terminal_gets_lines(serve):
@@ -55,7 +56,7 @@ def test_a_dumb_terminal_gets_lines(serve):
     env = {"TERM": "dumb"}
     code, told = in_a_terminal("fetch", "ids.txt", "--out", "a.jsonl", sandbox=serve(), env=env)
     assert code == 0
-    assert told.startswith("0 of 1 done, 0 failed, 0/s, time unknown, gate open\r\n1 of 1 fetched")
+    assert told.startswith("0 of 0 done, 0 failed, 0/s, time unknown, open\r\n1 record: a.jsonl")
     assert "\x1b" not in told
 
 
@@ -65,6 +66,7 @@ def test_no_terminal_gets_lines(serve):
     args = ("fetch", "ids.txt", "--out", "a.jsonl")
     result = invoke(*args, "--max-rate", "50", sandbox=serve(), FORCE_COLOR="1")
     told = result.stderr.splitlines()
-    assert told[0] == "0 of 1 done, 0 failed, 0/s, time unknown, gate open, pace 50/s"
-    assert told[1].startswith("1 of 1 fetched in ")
-    assert len(told) == 2
+    assert told[0] == "0 of 0 done, 0 failed, 0/s, time unknown, open, pace 50/s as given"
+    assert told[1] == "1 record: a.jsonl"
+    assert told[2].startswith("1 of 1 fetched in ")
+    assert len(told) == 3

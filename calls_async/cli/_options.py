@@ -1,0 +1,112 @@
+"""Options that several commands have; the rule: a wrong value is found before anything is sent.
+
+The key has no option on purpose: arguments are visible to every user of the machine and stay in the
+shell's history.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+
+from calls_async import Limits
+from calls_async.cli._exits import App
+from calls_async.cli._talk import JsonTalk, Talk
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_DEFAULTS: Final = Limits()
+
+
+def finite(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    """A callback that refuses what is no finite number."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter("must be a finite number")
+    return value
+
+
+def set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001 (click's)
+    """A callback that shows the traceback of what ends the command."""
+    if isinstance(ctx.command, App):
+        ctx.command.debug = value
+
+
+def _choose_talk(ctx: click.Context, _: click.Parameter, value: str) -> Talk:
+    talk = JsonTalk() if value == "json" else Talk()
+    root = ctx.find_root().command
+    if isinstance(root, App):
+        root.talk = talk  # an error that ends the command is told in the same way
+    return talk
+
+
+base_url = click.option(
+    "--base-url", metavar="URL", help="Where the API is, in place of CALLS_BASE_URL."
+)
+
+_SENDING: Final[tuple[Any, ...]] = (
+    click.option(
+        "--max-rate",
+        type=click.FloatRange(min=0.001),
+        callback=finite,
+        metavar="N",
+        help="Requests a second, at most. Without it: as many as the server admits.",
+    ),
+    click.option(
+        "--concurrency",
+        type=click.IntRange(min=1),
+        default=_DEFAULTS.max_concurrency,
+        show_default=True,
+        metavar="N",
+        help="Requests at the same time, at most.",
+    ),
+    click.option(
+        "--patience",
+        type=click.FloatRange(min=0.001),
+        callback=finite,
+        default=_DEFAULTS.patience,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long to go on while nobody answers.",
+    ),
+    click.option(
+        "--fail-fast", is_flag=True, help="End with the first id that fails; the rest is left."
+    ),
+    base_url,
+)
+
+
+def sending(command: F) -> F:
+    """The options of a command that sends requests for many ids."""
+    for option in reversed(_SENDING):
+        command = option(command)
+    return command
+
+
+log_format = click.option(
+    "--log-format",
+    "talk",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    callback=_choose_talk,
+    is_eager=True,
+    help="What is said on standard error: for people, or a JSON object on each line.",
+)
+
+
+def out(text: str, *, required: bool = False) -> Callable[[F], F]:
+    """The option for the file of the records."""
+    return click.option("--out", type=click.Path(), metavar="FILE", required=required, help=text)
+
+
+errors = click.option(
+    "--errors",
+    type=click.Path(),
+    metavar="FILE",
+    help="The ids that failed, and why: .jsonl or .csv.",
+)
+force = click.option("--force", is_flag=True, help="Replace files that exist.")
+journal = click.argument("journal", type=click.Path(), metavar="JOURNAL")
