@@ -111,8 +111,12 @@ class Throttle:
     def spare(self) -> int:
         """Permits that nobody has or waits for; less than 0 if somebody waits for one.
 
-        Retries do not count as waiting: the budget may keep them from using a permit.
+        Retries do not count as waiting: the budget may keep them from using a permit. While the
+        gate is not free, nobody does: there had better be somebody for each start that the pace
+        offers, or it is the number of workers that is measured, and not the server.
         """
+        if not self._gate.is_free:
+            return self._concurrency.limit
         waiting = len(self._queue) - self._owing
         return -waiting if waiting else self._concurrency.limit - self.in_flight
 

@@ -245,8 +245,8 @@ class _Crew:
         """
         try:
             while (pulled := await self._pull(job)) is not None and not self._over:
-                # One permit is for the id that was just pulled. Where outcomes wait for the consumer,
-                # the server is not what holds the batch back.
+                # One permit is for the id that was just pulled. Where outcomes wait for the
+                # consumer, it is not the server that holds the batch back.
                 if job.spare > 1 and not self._room.locked():
                     self._hire(job)
                 outcome = await self._settle(job, *pulled)

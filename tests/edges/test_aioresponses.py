@@ -89,7 +89,7 @@ async def test_the_request_can_be_looked_at(mocked):
 
 async def test_mocked_failures_are_retried(mocked):
     """Statuses and aiohttp's own exceptions are treated as if they were real."""
-    mocked.get(ONE, status=503)
+    mocked.get(ONE, status=500)
     mocked.get(ONE, exception=aiohttp.ServerDisconnectedError())
     mocked.get(ONE, timeout=True)
     mocked.get(ONE, payload=document())
