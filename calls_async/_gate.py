@@ -66,7 +66,9 @@ class Gate:
         self._quota = Quota()
         self._max_cool_down = max_cool_down
         self._ramp = 0.0
-        self._streak = 0  # accepted answers since the last refusal
+        # Accepted answers since the last refusal. The very first refusal may be a stray one as
+        # well: so little is known then that it would bring the slowest pace of all.
+        self._streak = STRAY
         self.not_before = float("-inf")
         self.is_free = max_rate is None
         """Whether nothing holds anybody back, nor has for a while. Then anybody may start, and

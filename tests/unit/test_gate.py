@@ -135,7 +135,6 @@ def test_a_short_silence_has_a_short_ramp():
     ("status", "hint", "silence"),
     [
         (429, NO_HINT, QUIET),
-        (503, NO_HINT, QUIET),
         (429, Hint(wait=7.0), 7.0),
         (503, Hint(wait=7.0), 7.0),
         (429, Hint(wait=0.2), 0.2),
@@ -301,18 +300,25 @@ def test_a_stray_refusal_that_asks_for_a_moment_gets_it_and_teaches_no_pace(stat
 @pytest.mark.parametrize(
     ("status", "hint", "before"),
     [
-        (503, NO_HINT, STRAY - 1),
         (503, Hint(wait=2.0), STRAY),
         (429, NO_HINT, STRAY),
         (429, Hint(wait=BRIEF), STRAY),
     ],
-    ids=["after few records", "with a hint", "a 429", "a 429 with a hint"],
+    ids=["with a hint", "a 429", "a 429 with a hint"],
 )
 def test_what_is_no_stray_503_is_heard_at_once(status, hint, before):
-    """Too few records before it, a silence that is not brief, or a bare 429: then it counts."""
+    """A silence that is not brief, or a bare 429: then it counts."""
     subject = gate()
     accepted(subject, before)
     assert answered(subject, status, hint=hint).closed
+
+
+def test_after_few_records_a_503_is_no_stray_one():
+    """Every fifth request refused is a server that refuses; only the very first one is excused."""
+    subject = gate()
+    assert answered(subject, 503) == NO_NEWS
+    accepted(subject, STRAY - 1)
+    assert answered(subject, 503).closed
 
 
 def test_a_stray_503_may_still_announce_a_quota():
