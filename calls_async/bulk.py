@@ -252,7 +252,7 @@ class _Crew:
                 outcome = await self._settle(job, *pulled)
                 await self._room.acquire()
                 self._ready.put_nowait(outcome)
-                if job.spare < 0 and self._busy > 1:
+                if job.spare < 1 and self._busy > 1:
                     break
         except BaseException as exc:
             # The caller's source or strategy raised, or somebody else cancelled this task: either
