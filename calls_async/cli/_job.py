@@ -19,6 +19,8 @@ from calls_async.cli._words import complaint, duration
 from calls_async.journal import export_calls
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from calls_async import CallsClient
     from calls_async.cli._sources import ReadAhead
     from calls_async.cli._talk import Talk
@@ -65,12 +67,12 @@ class Job:
         self._look()
         work = asyncio.create_task(self._export())
         reason: CallsError | None = None
-        async with self.client, watching(view, self.watch, self.client):
+        async with self.client, watching(view, self.watch, self.client) as show_now:
             others = [
                 asyncio.create_task(self._count_on()),
                 asyncio.create_task(self._wind_down(work)),
             ]
-            with heeding(lambda: self._heed(work)):
+            with heeding(lambda: self._heed(work, show_now)):
                 try:
                     await work
                 except asyncio.CancelledError:
@@ -100,12 +102,13 @@ class Job:
             stop=self._stop,
         )
 
-    def _heed(self, work: asyncio.Task[None]) -> None:
+    def _heed(self, work: asyncio.Task[None], show_now: Callable[[], None]) -> None:
         """Ctrl-C."""
         if self._stop.is_set():
             work.cancel()
         self._stop.set()
         self.watch.stopping = True
+        show_now()
 
     async def _count_on(self) -> None:
         """Keep the watch's numbers true."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from calls_async import (
@@ -21,7 +21,7 @@ from calls_async import (
 from calls_async.cli._glance import Glance, Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from calls_async import CallsClient, CallsError, Event, Outcome, Statistics
     from calls_async.cli._view import View
@@ -158,19 +158,25 @@ class Speed:
 
 
 @asynccontextmanager
-async def watching(view: View, watch: Watch, client: CallsClient) -> AsyncGenerator[None, None]:
-    """Show what the watch sees of the client until the block is left."""
+async def watching(
+    view: View, watch: Watch, client: CallsClient
+) -> AsyncGenerator[Callable[[], None], None]:
+    """Show what the watch sees of the client until the block is left; call it to show it now."""
     clock = asyncio.get_running_loop().time
+    now = asyncio.Event()
 
     async def show() -> None:
         while True:
             view.show(watch.glance(clock(), client.statistics()))
-            await asyncio.sleep(view.period)
+            now.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(view.period):
+                    await now.wait()
 
     with view:
         watcher = asyncio.create_task(show())
         try:
-            yield
+            yield now.set
         finally:
             watcher.cancel()
             # A view that could not print (its pipe is closed, say) is no reason to lose the work.

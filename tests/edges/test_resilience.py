@@ -417,7 +417,7 @@ async def test_new_ids_overtake_a_retry_that_cannot_be_paid():
 async def test_a_batch_outlasts_many_refusals_of_one_id():
     """Throttled again and again while others are answered, an id is not given up."""
     busy = Fault.status(429, headers={"retry-after-ms": "1"})
-    transport = FakeTransport(faults={"call-7": [busy] * 30})
+    transport = FakeTransport(faults={"call-7": [busy] * 15})
     async with fake_client(transport) as client:
         calls = await client.gather_calls(call_ids(20))
     assert [call.id for call in calls] == call_ids(20)
