@@ -146,12 +146,16 @@ class Throttle:
 
     def admit_at_once(self, scope: Scope) -> Permit | None:
         """A permit for a first try, if nothing at all stands against it; else see `admit`."""
-        if self._queue or self._outage.holding or scope.stopped is not None:
+        if (
+            self._queue
+            or not self._gate.is_free
+            or self.in_flight >= self._concurrency.limit
+            or self._outage.holding
+            or scope.stopped is not None
+        ):
             return None
-        now = self._loop.time()
-        if not self._is_open(now):
-            return None
-        return self._start(now)
+        self.in_flight += 1
+        return Permit(self._loop.time())
 
     async def admit(
         self,
@@ -231,7 +235,10 @@ class Throttle:
         if isinstance(brought, Done):
             self.budget.refund(permit.earns)
             self._concurrency.succeeded(self.in_flight, started=started, now=now)
-            self._hear(now, started, HTTPStatus.OK, brought.hint, changes)
+            if brought.hint is NO_HINT and self._gate.is_free:
+                self._gate.accepted(now, started=started)
+            else:
+                self._hear(now, started, HTTPStatus.OK, brought.hint, changes)
             if self._outage.holding:
                 self._answered(now, changes)
             else:
@@ -255,9 +262,6 @@ class Throttle:
         self, now: float, started: float, status: int, hint: Hint, changes: list[Event]
     ) -> None:
         """Hear what an answer says about sending more."""
-        if hint is NO_HINT and status == HTTPStatus.OK and self._gate.is_free:
-            self._gate.accepted(now, started=started)
-            return
         news = self._gate.answered(
             now,
             started=started,

@@ -151,7 +151,8 @@ async def test_at_once_or_not_at_all():
     ask_for_silence(throttle, 10)
     assert throttle.admit_at_once(scope) is None
     await asyncio.sleep(10.0)
-    assert throttle.admit_at_once(scope) == Permit(10.0)
+    assert throttle.admit_at_once(scope) is None  # not before an answer shows that all is well
+    assert await throttle.admit(scope) == Permit(10.0)
     throttle.release()
     scope.stop(CallsError("over"))
     assert throttle.admit_at_once(scope) is None
