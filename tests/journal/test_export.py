@@ -23,6 +23,8 @@ from calls_async import (
 from calls_async.journal import Journal, export_calls
 from calls_async.journal._export import is_final
 from calls_async.journal._journal import store_of
+from calls_async.journal.render import render, render_failures
+from calls_async.journal.report import write_report
 from calls_async.testing import FakeTransport, Fault, fake_client, record_body
 from tests.journal.kit import fetched, missing, sick
 from tests.kit import call_ids, other_tasks
@@ -67,6 +69,25 @@ async def test_every_id_has_its_outcome(client, server, journal):
     assert all(record.raw == record_body(record.id) for record in records)
     assert [record.index for record in journal.failed()] == [3, 1500, 1501]
     assert len(server.ledger) == 1_500
+
+
+async def test_the_key_is_in_no_file(server, journal, tmp_path):
+    """Not even where the server sends it back: in the journal, its log, or what is made of it."""
+    key = "sk_test_that_must_not_be_found"
+    server.api_keys = (key,)
+    server.faults = {
+        call_id: Fault.status(501, headers={"x-request-id": key}, body=f"bad key {key}")
+        for call_id in call_ids(3)
+    }
+    async with fake_client(server, api_key=key) as client:
+        await export_calls(client, call_ids(10), journal)
+    assert len(list(journal.failed())) == 3
+    render(journal.fetched(), tmp_path / "calls.jsonl")
+    render_failures(journal.failed(), tmp_path / "failed.csv")
+    write_report(journal, tmp_path / "report.html")
+    found = [file.read_bytes() for file in tmp_path.iterdir()]
+    assert len(found) >= 4
+    assert not any(key.encode() in content for content in found)
 
 
 async def test_what_is_settled_is_not_fetched_again(client, server, journal):
