@@ -245,9 +245,11 @@ class _Crew:
         """
         try:
             while (pulled := await self._pull(job)) is not None and not self._over:
-                # One permit is for the id that was just pulled. Where outcomes wait for the
-                # consumer, it is not the server that holds the batch back.
-                if job.spare > 1 and not self._room.locked():
+                # One permit is for the id that was just pulled. Half the window is enough for
+                # all permits; the other half is for those who stand in. Where outcomes wait for
+                # the consumer, it is not the server that holds the batch back.
+                enough = self._busy >= self._width // 2 or self._room.locked()
+                if job.spare > 1 and not enough:
                     self._hire(job)
                 outcome = await self._settle(job, *pulled)
                 await self._room.acquire()
