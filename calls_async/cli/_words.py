@@ -9,19 +9,10 @@ from __future__ import annotations
 from typing import Final
 
 from calls_async import errors
+from calls_async.journal._duration import duration
 from calls_async.journal._printable import printable
 
 __all__ = ["complaint", "count", "duration", "printable"]
-
-
-def duration(seconds: float) -> str:
-    """Such as `7 s`, `3 min 20 s` or `2 h 05 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 def per_second(rate: float) -> str:

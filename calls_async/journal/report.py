@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from calls_async.journal import _charts
 from calls_async.journal._charts import Chart, Table, ceiling, number, shown
+from calls_async.journal._duration import duration
 from calls_async.journal._slots import PAUSE, Course, course_of
 from calls_async.journal._style import STYLE
 from calls_async.journal._wholefile import whole_file
@@ -106,15 +107,6 @@ def _when(status: JobStatus, course: Course) -> str:
     return f"{_moment(first)} to {_moment(last)} UTC"
 
 
-def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600:,} h {whole % 3600 // 60:02} min"
-
-
 def _latency(seconds: float) -> str:
     return f"{number(seconds)} s" if seconds >= 1 else f"{number(round(seconds * 1000, 1))} ms"
 
@@ -138,7 +130,7 @@ def _summary(status: JobStatus, course: Course) -> str:
         ("Fetched", number(status.fetched), f"{_percent(status.fetched, status.asked)} of all"),
         ("Failed", number(status.failed), f"{number(status.retryable)} may be tried again"),
         ("Left", number(status.left), "without an outcome"),
-        ("Worked for", _duration(course.seconds), f"in {_count(len(course.periods), 'run')}"),
+        ("Worked for", duration(course.seconds), f"in {_count(len(course.periods), 'run')}"),
     ]
     if course.seconds >= 1:
         facts.append(("Calls a second", number(outcomes / course.seconds), "on average"))
@@ -185,7 +177,7 @@ def _throughput(course: Course) -> Chart:
     rows = [
         (
             _moment(slot.told.first_at),
-            _duration(slot.seconds),
+            duration(slot.seconds),
             number(slot.told.fetched),
             number(slot.told.failed),
             number(slot.told.retries),
@@ -299,7 +291,7 @@ def _timeline(course: Course) -> Chart:
         (
             _moment(run.began),
             _moment(run.ended),
-            _duration((run.ended - run.began).total_seconds()),
+            duration((run.ended - run.began).total_seconds()),
             number(run.outcomes),
         )
         for run in course.periods
@@ -308,7 +300,7 @@ def _timeline(course: Course) -> Chart:
         name="timeline",
         title="When the job worked",
         description=(
-            f"{_count(len(spans), 'run')} within {_duration(whole)}; a gap is a pause of more than "
+            f"{_count(len(spans), 'run')} within {duration(whole)}; a gap is a pause of more than "
             "ten minutes."
         ),
         shapes=_charts.spans(spans),
