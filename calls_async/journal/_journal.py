@@ -149,7 +149,7 @@ class Journal:
             rows = db.execute(
                 "SELECT id, place, at, attempts, elapsed, request_id, error, message, status,"
                 " retryable, stopped_by FROM failed JOIN ids USING (place)"
-                " WHERE ?1 IS NULL OR retryable = ?1 ORDER BY place",
+                " WHERE retryable = coalesce(?, retryable) ORDER BY place",
                 (retryable,),
             )
             for row in rows:

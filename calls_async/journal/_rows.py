@@ -225,8 +225,8 @@ def _count(
     )
     for row in failed:
         db.execute(
-            "INSERT INTO families VALUES (?1, ?2)"
-            " ON CONFLICT (error) DO UPDATE SET number = number + ?2",
+            "INSERT INTO families VALUES (?, ?)"
+            " ON CONFLICT (error) DO UPDATE SET number = number + excluded.number",
             (row[5], step),
         )
     if step < 0:
@@ -247,10 +247,11 @@ def _chronicle(db: sqlite3.Connection, settled: Sequence[Settled]) -> None:
             kind = latency_class(outcome.elapsed)
             classes[kind] = classes.get(kind, 0) + 1
         db.execute(
-            "INSERT INTO minutes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
-            " ON CONFLICT (minute) DO UPDATE SET first_at = min(first_at, ?2),"
-            " last_at = max(last_at, ?3), fetched = fetched + ?4, failed = failed + ?5,"
-            " requests = requests + ?6, retries = retries + ?7",
+            "INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (minute) DO UPDATE SET first_at = min(first_at, excluded.first_at),"
+            " last_at = max(last_at, excluded.last_at), fetched = fetched + excluded.fetched,"
+            " failed = failed + excluded.failed, requests = requests + excluded.requests,"
+            " retries = retries + excluded.retries",
             (minute, min(times), max(times), fetched, len(times) - fetched, requests, retries),
         )
         _insert(
