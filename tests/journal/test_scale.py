@@ -58,7 +58,7 @@ def make(path, number, left):
         db.execute("PRAGMA synchronous = OFF")
         db.execute("PRAGMA journal_mode = OFF")
         db.execute("BEGIN")
-        numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)"
+        numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
         db.execute(
             f"INSERT INTO ids {numbers} SELECT i,"  # noqa: S608 (our own words)
             " printf('%08x-0001-4d5c-8b1b-%012d', i, i) FROM n",
