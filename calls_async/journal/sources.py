@@ -366,7 +366,10 @@ class SqliteQuery(_File):
         assert self.path is not None  # noqa: S101 (for type checkers; it was refused)
         uri = f"{self.path.resolve().as_uri()}?mode=ro"
         # Who takes the ids may do so in several threads, one after the other.
-        return sqlite3.connect(uri, uri=True, check_same_thread=False)
+        connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        # "mode=ro" speaks of this file alone: ATTACH and VACUUM INTO could still make others.
+        connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        return connection
 
     def _ids(self, rows: sqlite3.Cursor) -> Iterator[str]:
         if rows.description is None:

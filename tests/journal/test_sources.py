@@ -216,15 +216,17 @@ def test_a_query_gives_its_first_column(database):
         ("SELECT none FROM calls", "no such column: none"),
         ("SELECT 1; SELECT 2", "one statement"),
         ("DELETE FROM calls", "readonly database"),
-        ("ATTACH 'other.db' AS other", "it must be a SELECT"),
+        ("ATTACH 'other.db' AS other", "too many attached databases"),
+        ("VACUUM INTO 'other.db'", "too many attached databases"),
         ("", "it must be a SELECT"),
     ],
 )
-def test_a_query_that_gives_no_ids_is_refused(database, query, problem):
-    """The file is only read, and what is no text is not converted."""
-    before = database.read_bytes()
+def test_a_query_that_gives_no_ids_is_refused(database, query, problem, tmp_path, monkeypatch):
+    """The file is only read, no other one is made, and what is no text is not converted."""
+    monkeypatch.chdir(tmp_path)
+    before = database.read_bytes(), set(tmp_path.iterdir())
     assert problem in refusal(SqliteQuery(database, query)).message
-    assert database.read_bytes() == before
+    assert (database.read_bytes(), set(tmp_path.iterdir())) == before
 
 
 def test_a_database_that_is_none_is_refused(tmp_path, file):

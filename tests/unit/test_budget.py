@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,17 @@ def test_a_retry_that_can_be_paid_does_not_use_up_the_turn():
     assert budget.grant(0.0, throttled=False) is not None
     assert budget.grant(0.0, throttled=False) is not None
     assert budget.grant(0.0, throttled=False) is None
+
+
+@pytest.mark.parametrize("throttled", [False, True])
+def test_a_retry_is_ready_when_it_can_be_paid_or_has_its_turn(throttled):
+    """At once while the budget can pay, and else at the next turn, not before it."""
+    budget = RetryBudget()
+    assert budget.ready_at(throttled=throttled) == -math.inf
+    budget.level = 0
+    budget.grant(5.0, throttled=throttled)
+    assert budget.ready_at(throttled=throttled) == 6.0
+    assert budget.grant(6.0, throttled=throttled) is not None
 
 
 def brown_out(share: float, calls: int) -> float:

@@ -235,6 +235,17 @@ def test_a_lifted_pace_is_news():
     assert subject.rate(now) is None
 
 
+def test_what_a_free_gate_was_told_counts_as_accepted():
+    """The straight way's answers make a first estimate and a stray refusal, like any others."""
+    subject = gate()
+    answered(subject, 503)
+    for nth in range(40):
+        subject.accepted(NOW + 2.0, started=NOW + nth * 0.05)
+    assert answered(subject, 503, at=NOW + 2.0) == NO_NEWS
+    answered(subject, 503, at=NOW + 2.0)
+    assert subject.rate(NOW + 2.0) == pytest.approx(20.0)
+
+
 def test_an_announced_budget_spreads_the_starts():
     """100 in 10 s is about 13/s; an answer that changes the plan is news, and another is not."""
     subject = gate()

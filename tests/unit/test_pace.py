@@ -267,6 +267,15 @@ def test_what_came_before_the_silence_is_another_wave():
     assert pace.learnt == pytest.approx(CAUTION * 5 / (0.5 + MOST_SAVED))
 
 
+def test_a_request_as_young_as_the_refusal_measures_nothing():
+    """What starts just when the refusal comes makes no stretch to divide by; it still counts."""
+    pace = searching(100.0, silence=1.0)
+    accept(pace, 10.0, since=NOW + 1.0, until=NOW + 1.5)
+    pace.accepted(NOW + 1.5, started=NOW + 1.5)
+    throttle(pace, NOW + 1.5)
+    assert pace.learnt == pytest.approx(CAUTION * 6 / (0.5 + MOST_SAVED))
+
+
 def test_the_pace_that_was_refused_is_the_most_that_is_learnt():
     """The limit is not above the pace at which it was reached, however bunched the starts were."""
     pace = searching(20.0, silence=1.0)
