@@ -1,0 +1,56 @@
+"""Runs every sweep in full and prints one line for each: its cases, and how they ended.
+
+`python -m tests.proof` takes some minutes; `--only NAME` runs one sweep, `--short` the form that is
+part of the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.proof.tally import Tally
+
+SWEEPS: tuple[str, ...] = ()
+"""Each is a module of this folder with `async def sweep(*, short: bool) -> Tally`."""
+SHOWN = 20
+"""Bad cases that are named."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table; the exit code says whether nothing got through."""
+    parser = argparse.ArgumentParser(prog="python -m tests.proof", description=__doc__)
+    parser.add_argument("--only", choices=SWEEPS, help="one sweep alone")
+    parser.add_argument("--short", action="store_true", help="a sample of each")
+    options = parser.parse_args(arguments)
+    sys.stdout.write("| sweep | cases | foreign | wrong | hangs | leaks | ended as | seconds |\n")
+    sys.stdout.write("|---|---|---|---|---|---|---|---|\n")
+    bad: list[str] = []
+    for name in [options.only] if options.only else SWEEPS:
+        began = time.monotonic()
+        tally = asyncio.run(import_module(f"tests.proof.{name}").sweep(short=options.short))
+        sys.stdout.write(f"{line(tally, time.monotonic() - began)}\n")
+        sys.stdout.flush()
+        bad += [f"{name}: {case}" for case in tally.bad]
+    for case in bad[:SHOWN]:
+        sys.stdout.write(f"\n{case}")
+    return 1 if bad else 0
+
+
+def line(tally: Tally, seconds: float) -> str:
+    """One row of the table."""
+    ends = ", ".join(f"{count:,} {end}" for end, count in tally.ends.most_common())
+    bad = (len(tally.foreign), len(tally.wrong), len(tally.hangs), len(tally.leaks))
+    cells = (tally.name, f"{tally.cases:,}", *map(str, bad), ends, f"{seconds:.0f}")
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
