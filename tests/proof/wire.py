@@ -1,0 +1,292 @@
+"""What the sweeps of the wire share; the rule: each case has a client and a path of its own.
+
+So no case slows another one down or is served by its connection: gate, retry budget and connections
+are one client's, and the server sees by the path whose request it answers. Many cases run at the
+same time, because they wait for each other's sockets most of the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zlib
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+
+import aiohttp.client_proto
+import aiohttp.http_parser
+import attrs
+
+from calls_async import CallsClient, CallsError, Fetched, RetryPolicy, Timeouts, structure_call
+from tests.documents import example
+from tests.proof.leftovers import nothing_left
+from tests.rawserver import http, raw_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from tests.proof.tally import Tally
+    from tests.rawserver import Exchange
+
+AT_ONCE = 32
+"""Cases that run at the same time."""
+BATCH = 1000
+"""Cases between two looks at what was left behind."""
+
+ONCE = RetryPolicy(max_attempts=1, max_throttled_attempts=1)
+"""What comes back is what the user sees."""
+AGAIN = RetryPolicy(backoff_base=0.0, throttle_backoff_base=0.0)
+"""Retries, at once."""
+PATIENT = Timeouts(attempt=8.0, total=9.0)
+"""So long that no case can end by it, unless it would have hung."""
+
+
+# --- The answer ----------------------------------------------------------------------------------
+
+CALL_ID: Final = "123e4567-e89b-12d3-a456-426614174000"
+"""The id that the cases ask for."""
+OTHER_ID: Final = "123e4567-e89b-12d3-a456-426614174001"
+"""One bit away from it; it is asked for before or after, and always answered well."""
+
+
+def document(call_id: str) -> bytes:
+    """A record with characters of two and of four bytes, and whitespace after its end."""
+    members = example() | {"id": call_id, "status": "terminé", "notes": "Zoë: «ça va» 🙂", "new": 1}
+    return json.dumps(members, ensure_ascii=False).encode() + b"\r\n"
+
+
+BODY: Final = document(CALL_ID)
+CALL: Final = structure_call(json.loads(BODY))
+OTHER_BODY: Final = document(OTHER_ID)
+
+Framing: TypeAlias = Literal["length", "chunked", "closed"]
+Coding: TypeAlias = Literal["identity", "gzip"]
+
+_FRAMING_FIELDS: Final[dict[Framing, str]] = {
+    "length": "Content-Length: {length}",
+    "chunked": "Transfer-Encoding: chunked",
+    "closed": "Connection: close",
+}
+_CHUNKS: Final = (0, 1, 17, 256, 700)
+"""Where the chunks of a body begin."""
+
+
+@attrs.frozen
+class Whole:
+    """An answer with the record asked for, and where its body is in it.
+
+    Attributes:
+        framing: What tells the body's end: its length, an empty chunk, or the connection's end.
+        coding: How the body is packed; gzip comes although identity is asked for.
+        wire: All its bytes.
+        head: How many of them are the head, the empty line included.
+        spans: Where the bytes of the packed body are.
+        body: The body.
+    """
+
+    framing: Framing
+    coding: Coding
+    wire: bytes = attrs.field(repr=False)
+    head: int
+    spans: tuple[tuple[int, int], ...]
+    body: bytes = attrs.field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """As cases are named."""
+        return f"{self.framing} {self.coding}"
+
+    def sent_as_body(self, wire: bytes) -> bytes:
+        """What `wire`, which is as long as this answer, has where this one has its body."""
+        if self.coding == "gzip":
+            return self.body  # its checksum tells any other
+        return b"".join(wire[start:end] for start, end in self.spans)
+
+    def whole_after(self, sent: int) -> bytes | None:
+        """The body that a reader may take for whole when so many bytes came; `None`: none.
+
+        With a length it is the last byte that makes it whole. With chunks it is the empty one: RFC
+        9112 (section 8) calls a body incomplete until that has been received, and what follows it
+        is no part of the body. A body that ends with its connection is whole when the document is:
+        the peer says no more, so nobody can know of whitespace, or of a checksum, that is missing.
+        """
+        if self.framing == "length":
+            return self.body if sent == len(self.wire) else None
+        if self.framing == "chunked":
+            return self.body if sent >= len(self.wire) - len(b"\r\n") else None
+        came = _unpacked(self.wire[self.head : sent], self.coding)
+        return came if came.rstrip() == self.body.rstrip() else None
+
+
+def _unpacked(packed: bytes, coding: Coding) -> bytes:
+    return (
+        packed
+        if coding == "identity"
+        else zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(packed)
+    )
+
+
+def whole(framing: Framing, coding: Coding = "identity", body: bytes = BODY) -> Whole:
+    """The answer that carries `body` in this way."""
+    packed = body
+    if coding == "gzip":
+        packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+        packed = packer.compress(body) + packer.flush()
+    fields = [
+        "HTTP/1.1 200 OK",
+        "Date: Wed, 20 Mar 2024 09:00:00 GMT",
+        "Content-Type: application/json; charset=utf-8",
+        *(["Content-Encoding: gzip"] if coding == "gzip" else []),
+        _FRAMING_FIELDS[framing].format(length=len(packed)),
+        "X-Request-Id: request-1",
+    ]
+    wire = "\r\n".join((*fields, "", "")).encode()
+    head, spans = len(wire), []
+    if framing == "chunked":
+        for start, end in zip(_CHUNKS, (*_CHUNKS[1:], len(packed)), strict=True):
+            if part := packed[start:end]:
+                wire += b"%x\r\n" % len(part)
+                spans.append((len(wire), len(wire) + len(part)))
+                wire += part + b"\r\n"
+        wire += b"0\r\n\r\n"
+    else:
+        spans.append((head, head + len(packed)))
+        wire += packed
+    return Whole(framing, coding, wire, head, tuple(spans), body)
+
+
+ALL_WAYS: Final = [
+    (framing, coding) for framing in get_args(Framing) for coding in get_args(Coding)
+]
+"""Each way in which a body may come."""
+
+
+# --- Cases ---------------------------------------------------------------------------------------
+
+End: TypeAlias = Fetched | CallsError
+Law: TypeAlias = "Callable[[End], str]"
+"""What is wrong with an end; an empty text if nothing is."""
+
+
+@attrs.frozen(kw_only=True)
+class Case:
+    """One call, and what the server does with it.
+
+    Attributes:
+        name: Tells how to see it again.
+        answer: What the server does with a request, as a script of the raw server, and which
+            request of this case it is, from 1.
+        law: What the end has to be.
+        warm: Whether a good call comes first, on the same connection.
+        then: What the end of a good call has to be that comes next; `None`: none comes.
+        retry: The client's policy.
+        timeouts: The client's timeouts.
+    """
+
+    name: str
+    answer: Callable[[Exchange, int], Any]
+    law: Law
+    warm: bool = False
+    then: Law | None = None
+    retry: RetryPolicy = ONCE
+    timeouts: Timeouts = PATIENT
+
+
+def brings(end: End, body: bytes = BODY, call_id: str = CALL_ID) -> bool:
+    """Whether it is the record of this id, and `body` is what was received."""
+    if not isinstance(end, Fetched) or end.raw != body:
+        return False
+    told = CALL if body == BODY else structure_call(json.loads(body))
+    return end.id == end.call.id == call_id and end.call == told
+
+
+def other_or_error(end: End) -> str:
+    """For a good call on a connection that may be spoilt: its own record, or an error."""
+    if isinstance(end, CallsError) or brings(end, OTHER_BODY, OTHER_ID):
+        return ""
+    return "neither its record nor an error"
+
+
+def other(end: End) -> str:
+    """For a good call that may be tried again: its own record."""
+    return "" if brings(end, OTHER_BODY, OTHER_ID) else f"not its record: {end!r}"
+
+
+async def go_through(tally: Tally, cases: Iterable[Case]) -> None:
+    """Run all cases, and look from time to time at what they left behind."""
+    waiting = iter(cases)
+    while batch := list(islice(waiting, BATCH)):
+        async with nothing_left(tally, f"{batch[0].name} to {batch[-1].name}"):
+            await _run(tally, batch)
+
+
+async def _run(tally: Tally, batch: list[Case]) -> None:
+    came: list[list[tuple[str, int]]] = [[] for _ in batch]  # ids and connections, of each case
+
+    def script(exchange: Exchange) -> Any:
+        _, number, *_, call_id = exchange.target.split("/")
+        case, seen = batch[int(number)], came[int(number)]
+        seen.append((call_id, exchange.connection))
+        if call_id == OTHER_ID:
+            return http(OTHER_BODY)
+        return case.answer(exchange, sum(call_id == CALL_ID for call_id, _ in seen))
+
+    async with raw_server(script) as server:
+        todo = iter(enumerate(batch))
+
+        async def work() -> None:
+            for number, case in todo:
+                await _carry_out(tally, case, f"{server.url}/{number}", came[number])
+
+        await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+        try:
+            await server.quiet()
+        except TimeoutError:
+            left = f"{server.open} connections"
+            tally.found(f"{batch[0].name} to {batch[-1].name}", "leaks", left)
+
+
+async def _carry_out(tally: Tally, case: Case, url: str, came: list[tuple[str, int]]) -> None:
+    async with CallsClient(
+        "sk_test_of_the_sweeps", base_url=url, retry=case.retry, timeouts=case.timeouts
+    ) as client:
+        if case.warm:
+            await client.fetch_call(OTHER_ID)
+        end = await _judged(tally, case.name, client, CALL_ID, case.law)
+        requests = [connection for call_id, connection in came if call_id == CALL_ID]
+        if isinstance(end, End) and end.attempts != len(requests):
+            tally.found(case.name, "wrong", f"{end.attempts} attempts, {len(requests)} requests")
+        if case.warm and requests[0] != came[0][1]:
+            tally.found(case.name, "wrong", "it was not sent on the connection that was open")
+        if case.then is not None:
+            await _judged(tally, f"{case.name}, the call after it", client, OTHER_ID, case.then)
+
+
+async def _judged(
+    tally: Tally, name: str, client: CallsClient, call_id: str, law: Law
+) -> Fetched | BaseException:
+    end = await tally.judge(name, client.fetch_call(call_id), accept=lambda got: not law(got))
+    if isinstance(end, CallsError) and (complaint := law(end)):
+        tally.found(name, "wrong", f"{complaint}: {end!r}"[:300])
+    return end
+
+
+# --- aiohttp's parsers ---------------------------------------------------------------------------
+
+PARSERS: Final[dict[str, Any]] = {
+    "llhttp": getattr(aiohttp.http_parser, "HttpResponseParserC", None),
+    "python": aiohttp.http_parser.HttpResponseParserPy,
+}
+"""aiohttp reads answers with one in C, where that could be built, and else with one in Python."""
+
+
+@contextmanager
+def parsed_by(name: str) -> Iterator[None]:
+    """Let aiohttp read answers with this parser, as it would where there is no other."""
+    usual = aiohttp.client_proto.HttpResponseParser
+    aiohttp.client_proto.HttpResponseParser = PARSERS[name]
+    try:
+        yield
+    finally:
+        aiohttp.client_proto.HttpResponseParser = usual
