@@ -3,7 +3,8 @@
 The law: a record comes only from an answer that is whole (`Whole.whole_after` says which are), and
 then it is exact: the body as sent, and the call in it. Everything else is an error of ours that may
 be tried again, and a second try brings the exact record. As a check of the check, each answer also
-comes whole in two parts, which has to bring the record whatever the place between them.
+comes whole, in two parts, and has to bring the record wherever the parts meet. Last, whoever frames
+an answer may have got no more than a part of the body: that is good HTTP, but no document.
 """
 
 from __future__ import annotations
@@ -60,6 +61,10 @@ def cases(parser: str, first: int, step: int) -> Iterator[Case]:
                 yield cut.case(f"{name} {how.__name__} on a used connection", warm=True)
                 yield cut.case(f"{name} {how.__name__} with a second try", retry=AGAIN)
             yield Cut(answer, sent, by_pause).case(f"{name} and then the rest")
+        if answer.framing != "closed":
+            for sent in range(first, len(answer.packed), step):
+                name = f"{parser} {answer.name} framed anew after {sent} bytes of the body"
+                yield Cut(answer, sent, by_proxy).case(name)
 
 
 def places(answer: Whole, first: int, step: int) -> list[int]:
@@ -89,6 +94,11 @@ async def by_pause(exchange: Exchange, answer: Whole, sent: int) -> None:
     exchange.send(answer.wire[sent:])
 
 
+def by_proxy(_: Exchange, answer: Whole, sent: int) -> bytes:
+    """Send a well-formed answer with so many bytes of the body, as if there were no more."""
+    return answer.framed_anew(sent)
+
+
 @attrs.frozen
 class Cut:
     """An answer that is cut after `sent` of its bytes."""
@@ -114,16 +124,24 @@ class Cut:
         if complete and self.how is not by_rst:
             return self.exact(end)
         if isinstance(end, Fetched):
-            body = self.answer.whole_after(self.sent)
-            return "" if body is not None and brings(end, body) else "no exact record"
+            return self.exact(end)
         return "" if may_follow_a_cut(end) else "an error of another kind"
 
     def exact(self, end: End) -> str:
         """What is wrong with an end that has to be the record."""
-        if isinstance(end, Fetched) and end.attempts == 1 and self.how is not by_pause:
-            body = self.answer.whole_after(self.sent)
-            return "" if body is not None and brings(end, body) else "no exact record"
-        return "" if brings(end) else "not the record"
+        body: bytes | None = self.answer.body
+        if isinstance(end, Fetched) and end.attempts == 1:
+            body = self.arrived
+        return "" if body is not None and brings(end, body) else "not the exact record"
+
+    @property
+    def arrived(self) -> bytes | None:
+        """The body that the first try may bring."""
+        if self.how is by_pause:
+            return self.answer.body
+        if self.how is by_proxy:
+            return self.answer.whole_in(self.answer.packed[: self.sent])
+        return self.answer.whole_after(self.sent)
 
 
 def may_follow_a_cut(error: CallsError) -> bool:

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from calls_async import RetryPolicy
     from tests.rawserver import Exchange
 
-STEP: Final = 7
+STEP: Final = 11
 """The short form takes each so many-th combination."""
 
 BODIES: Final = {
@@ -120,6 +120,8 @@ def cases(parser: str) -> Iterator[Case]:
         answer = Answered(status, body)
         name = f"{parser} {status} with {kind}"
         yield answer.case(name if retry is ONCE else f"{name} and a second try", retry=retry)
+        if body and retry is ONCE:
+            yield Answered(status, body, missing=9).case(f"{name} that is cut")
     for kind, body in BODIES.items():
         answer = Answered(503, body, "Retry-After: 0")
         yield answer.case(f"{parser} 503 with a hint and {kind}")
@@ -135,11 +137,13 @@ class Answered:
         status: The status.
         body: Its body.
         field: One header field more.
+        missing: Bytes of the body that its length announces and that do not come.
     """
 
     status: int
     body: bytes
     field: str = "X-Request-Id: request-1"
+    missing: int = 0
 
     def case(self, name: str, retry: RetryPolicy = ONCE) -> Case:
         """The call that gets it, and a good call after it."""
@@ -153,14 +157,17 @@ class Answered:
         )
 
     def give(self, exchange: Exchange, number: int) -> Any:
-        """Send it, and close if the real answer is still to come; a second try is good."""
+        """Send it, and close if there is more to come; a second try is good."""
         if number > 1:
             return GOOD
-        wire = http(self.body, self.field, status=f"{self.status} Reason")
-        return exchange.send(wire) if self.status in INTERIM else wire
+        length = len(self.body) + self.missing
+        wire = http(self.body, self.field, status=f"{self.status} Reason", length=length)
+        return exchange.send(wire) if self.missing or self.status in INTERIM else wire
 
     def law(self, end: End) -> str:
         """What is wrong with how the call ended."""
+        if self.missing and self.status not in BODILESS:
+            return "" if type(end) is ProtocolError else "not a ProtocolError"
         if self.status == 200:
             return self.law_of_200(end)
         if self.status in INTERIM or (self.status in BODILESS and isinstance(end, ProtocolError)):

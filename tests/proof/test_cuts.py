@@ -8,7 +8,7 @@ import pytest
 
 from calls_async import CallsClient, Fetched
 from tests.proof import cuts
-from tests.proof.wire import ALL_WAYS, BODY, CALL_ID, ONCE, PARSERS, brings, parsed_by, whole
+from tests.proof.wire import ALL_WAYS, BODY, CALL_ID, GZIP, ONCE, PARSERS, brings, parsed_by, whole
 from tests.rawserver import raw_server
 
 
@@ -21,11 +21,12 @@ async def test_no_cut_gets_through():
 
 
 def test_every_byte_is_a_place():
-    """The full form cuts each answer after each of its bytes: 7 cases for each place."""
+    """The full form cuts each answer after each of its bytes in 7 ways, and each body before it."""
     for answer in (whole(*way) for way in ALL_WAYS):
         assert cuts.places(answer, 0, 1) == list(range(len(answer.wire) + 1))
     answers = [whole(*way) for way in ALL_WAYS]
     expected = 7 * sum(len(answer.wire) + 1 for answer in answers)
+    expected += sum(len(answer.packed) for answer in answers if answer.framing != "closed")
     assert sum(1 for _ in cuts.cases("python", 0, 1)) == expected
 
 
@@ -46,9 +47,9 @@ def test_an_answer_is_whole_at_its_end_alone(way):
 def test_the_answers_are_what_they_say(way):
     """Where the spans are, there is the body, packed as the head says."""
     answer = whole(*way)
-    packed = b"".join(answer.wire[start:end] for start, end in answer.spans)
-    packed_by_gzip = answer.coding == "gzip"
-    assert (zlib.decompress(packed, 16 + zlib.MAX_WBITS) if packed_by_gzip else packed) == BODY
+    packed = answer.packed
+    assert (zlib.decompress(packed, GZIP) if answer.coding == "gzip" else packed) == BODY
+    assert answer.framed_anew(len(packed)) == answer.wire
     assert answer.wire[: answer.head].endswith(b"\r\n\r\n")
 
 

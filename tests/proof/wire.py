@@ -68,6 +68,8 @@ _FRAMING_FIELDS: Final[dict[Framing, str]] = {
     "chunked": "Transfer-Encoding: chunked",
     "closed": "Connection: close",
 }
+GZIP: Final = 16 + zlib.MAX_WBITS
+"""zlib's name for gzip."""
 _CHUNKS: Final = (0, 1, 17, 256, 700)
 """Where the chunks of a body begin."""
 
@@ -97,6 +99,11 @@ class Whole:
         """As cases are named."""
         return f"{self.framing} {self.coding}"
 
+    @property
+    def packed(self) -> bytes:
+        """The body as it is sent."""
+        return b"".join(self.wire[start:end] for start, end in self.spans)
+
     def sent_as_body(self, wire: bytes) -> bytes:
         """What `wire`, which is as long as this answer, has where this one has its body."""
         if self.coding == "gzip":
@@ -115,24 +122,33 @@ class Whole:
             return self.body if sent == len(self.wire) else None
         if self.framing == "chunked":
             return self.body if sent >= len(self.wire) - len(b"\r\n") else None
-        came = _unpacked(self.wire[self.head : sent], self.coding)
+        return self.whole_in(self.wire[self.head : sent])
+
+    def whole_in(self, packed: bytes) -> bytes | None:
+        """The body that a reader may take for whole when this is all of it; `None`: none."""
+        came = packed
+        if self.coding == "gzip":
+            came = zlib.decompressobj(GZIP).decompress(packed)
         return came if came.rstrip() == self.body.rstrip() else None
 
-
-def _unpacked(packed: bytes, coding: Coding) -> bytes:
-    return (
-        packed
-        if coding == "identity"
-        else zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(packed)
-    )
+    def framed_anew(self, sent: int) -> bytes:
+        """This answer, when whoever framed it had got only so many bytes of the packed body."""
+        return _framed(self.framing, self.coding, self.packed[:sent])[0]
 
 
 def whole(framing: Framing, coding: Coding = "identity", body: bytes = BODY) -> Whole:
     """The answer that carries `body` in this way."""
     packed = body
     if coding == "gzip":
-        packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+        packer = zlib.compressobj(wbits=GZIP)
         packed = packer.compress(body) + packer.flush()
+    return Whole(framing, coding, *_framed(framing, coding, packed), body)
+
+
+def _framed(
+    framing: Framing, coding: Coding, packed: bytes
+) -> tuple[bytes, int, tuple[tuple[int, int], ...]]:
+    """An answer's bytes, how many of them are its head, and where its body is."""
     fields = [
         "HTTP/1.1 200 OK",
         "Date: Wed, 20 Mar 2024 09:00:00 GMT",
@@ -142,18 +158,16 @@ def whole(framing: Framing, coding: Coding = "identity", body: bytes = BODY) -> 
         "X-Request-Id: request-1",
     ]
     wire = "\r\n".join((*fields, "", "")).encode()
-    head, spans = len(wire), []
-    if framing == "chunked":
-        for start, end in zip(_CHUNKS, (*_CHUNKS[1:], len(packed)), strict=True):
-            if part := packed[start:end]:
-                wire += b"%x\r\n" % len(part)
-                spans.append((len(wire), len(wire) + len(part)))
-                wire += part + b"\r\n"
-        wire += b"0\r\n\r\n"
-    else:
-        spans.append((head, head + len(packed)))
-        wire += packed
-    return Whole(framing, coding, wire, head, tuple(spans), body)
+    head = len(wire)
+    if framing != "chunked":
+        return wire + packed, head, ((head, head + len(packed)),)
+    spans = []
+    for start, end in zip(_CHUNKS, (*_CHUNKS[1:], len(packed)), strict=True):
+        if part := packed[start:end]:
+            wire += b"%x\r\n" % len(part)
+            spans.append((len(wire), len(wire) + len(part)))
+            wire += part + b"\r\n"
+    return wire + b"0\r\n\r\n", head, tuple(spans)
 
 
 ALL_WAYS: Final = [
