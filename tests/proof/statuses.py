@@ -31,6 +31,7 @@ from tests.proof.tally import Tally
 from tests.proof.wire import (
     AGAIN,
     BODY,
+    CALL_ID,
     ONCE,
     PARSERS,
     Case,
@@ -142,7 +143,7 @@ class Answered:
 
     status: int
     body: bytes
-    field: str = "X-Request-Id: request-1"
+    field: str = "X-Any: thing"
     missing: int = 0
 
     def case(self, name: str, retry: RetryPolicy = ONCE) -> Case:
@@ -157,11 +158,15 @@ class Answered:
         )
 
     def give(self, exchange: Exchange, number: int) -> Any:
-        """Send it, and close if there is more to come; a second try is good."""
+        """Send it, and close if there is more to come; a second try is good.
+
+        Its Location is the very URL that was asked for, where there would be the record.
+        """
         if number > 1:
             return GOOD
         length = len(self.body) + self.missing
-        wire = http(self.body, self.field, status=f"{self.status} Reason", length=length)
+        fields = ("X-Request-Id: request-1", f"Location: {CALL_ID}", self.field)
+        wire = http(self.body, *fields, status=f"{self.status} Reason", length=length)
         return exchange.send(wire) if self.missing or self.status in INTERIM else wire
 
     def law(self, end: End) -> str:
@@ -175,7 +180,8 @@ class Answered:
         if type(end) is not self.family:
             return f"not a {self.family.__name__}"
         told = end.body == self.body.decode()[:500] or self.status in BODILESS
-        if end.status != self.status or end.request_id not in {"request-1", None} or not told:
+        told &= not isinstance(end, RedirectError) or end.location == CALL_ID
+        if end.status != self.status or end.request_id != "request-1" or not told:
             return "not what the answer said"
         again = self.status in AGAIN_LATER
         return "" if end.retryable is again else f"retryable is not {again}"
