@@ -20,12 +20,10 @@ from tests.proof.wire import (
     AGAIN,
     ALL_WAYS,
     ONCE,
-    PARSERS,
     Case,
     End,
     brings,
-    go_through,
-    parsed_by,
+    go_through_with_each_parser,
     whole,
 )
 
@@ -43,10 +41,7 @@ STEP: Final = 131
 async def sweep(*, short: bool) -> Tally:
     """Cut every answer everywhere, or here and there."""
     tally = Tally("cuts")
-    for first, (name, parser) in enumerate(PARSERS.items()):
-        if parser is not None:
-            with parsed_by(name):
-                await go_through(tally, cases(name, first, STEP if short else 1))
+    await go_through_with_each_parser(tally, cases, step=STEP if short else 1)
     return tally
 
 

@@ -25,14 +25,12 @@ from tests.proof.wire import (
     ALL_WAYS,
     BODY,
     ONCE,
-    PARSERS,
     Case,
     End,
     brings,
-    go_through,
+    go_through_with_each_parser,
     other,
     other_or_error,
-    parsed_by,
     whole,
 )
 
@@ -44,17 +42,14 @@ if TYPE_CHECKING:
 
 STEP: Final = 173
 """The short form takes each so many-th bit: no multiple of 8, so that all eight have a turn."""
-BRIEF = Timeouts(attempt=0.25, total=5.0)
+BRIEF = Timeouts(attempt=0.5, total=9.0)
 """An answer that lacks its end, on a connection that stays open, is waited for so long."""
 
 
 async def sweep(*, short: bool) -> Tally:
     """Flip every bit, or some of them."""
     tally = Tally("flips")
-    for first, (name, parser) in enumerate(PARSERS.items()):
-        if parser is not None:
-            with parsed_by(name):
-                await go_through(tally, cases(name, first, STEP if short else 1))
+    await go_through_with_each_parser(tally, cases, step=STEP if short else 1)
     return tally
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from itertools import product
+from itertools import islice, product
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -33,14 +33,12 @@ from tests.proof.wire import (
     BODY,
     CALL_ID,
     ONCE,
-    PARSERS,
     Case,
     End,
     brings,
-    go_through,
+    go_through_with_each_parser,
     other,
     other_or_error,
-    parsed_by,
     whole,
 )
 from tests.rawserver import http
@@ -106,17 +104,17 @@ def family(status: int) -> type[StatusError]:
 async def sweep(*, short: bool) -> Tally:
     """Give every status with every body, or some of them."""
     tally = Tally("statuses")
-    for first, (name, parser) in enumerate(PARSERS.items()):
-        if parser is not None:
-            with parsed_by(name):
-                every = cases(name)
-                few = (case for number, case in enumerate(every) if number % STEP == first)
-                await go_through(tally, few if short else every)
+    await go_through_with_each_parser(tally, cases, step=STEP if short else 1)
     return tally
 
 
-def cases(parser: str) -> Iterator[Case]:
-    """All of them."""
+def cases(parser: str, first: int, step: int) -> Iterator[Case]:
+    """Every `step`-th case from the `first` on."""
+    return islice(all_cases(parser), first, None, step)
+
+
+def all_cases(parser: str) -> Iterator[Case]:
+    """Each status with each body, and whatever else may stand in a first line."""
     for status, (kind, body), retry in product(range(100, 600), BODIES.items(), (ONCE, AGAIN)):
         answer = Answered(status, body)
         name = f"{parser} {status} with {kind}"
@@ -124,8 +122,7 @@ def cases(parser: str) -> Iterator[Case]:
         if body and retry is ONCE:
             yield Answered(status, body, missing=9).case(f"{name} that is cut")
     for kind, body in BODIES.items():
-        answer = Answered(503, body, "Retry-After: 0")
-        yield answer.case(f"{parser} 503 with a hint and {kind}")
+        yield Answered(503, body, hinted=True).case(f"{parser} 503 with a hint and {kind}")
     yield from interim(parser)
     yield from nonsense(parser)
 
@@ -137,13 +134,13 @@ class Answered:
     Attributes:
         status: The status.
         body: Its body.
-        field: One header field more.
+        hinted: Whether it says when to come back: at once.
         missing: Bytes of the body that its length announces and that do not come.
     """
 
     status: int
     body: bytes
-    field: str = "X-Any: thing"
+    hinted: bool = False
     missing: int = 0
 
     def case(self, name: str, retry: RetryPolicy = ONCE) -> Case:
@@ -165,26 +162,18 @@ class Answered:
         if number > 1:
             return GOOD
         length = len(self.body) + self.missing
-        fields = ("X-Request-Id: request-1", f"Location: {CALL_ID}", self.field)
+        hint = ["Retry-After: 0"] if self.hinted else []
+        fields = ("X-Request-Id: request-1", f"Location: {CALL_ID}", *hint)
         wire = http(self.body, *fields, status=f"{self.status} Reason", length=length)
         return exchange.send(wire) if self.missing or self.status in INTERIM else wire
 
     def law(self, end: End) -> str:
         """What is wrong with how the call ended."""
-        if self.missing and self.status not in BODILESS:
+        no_body = self.status in BODILESS
+        cut = self.status in INTERIM or (self.missing and not no_body)
+        if cut or (no_body and isinstance(end, ProtocolError)):
             return "" if type(end) is ProtocolError else "not a ProtocolError"
-        if self.status == 200:
-            return self.law_of_200(end)
-        if self.status in INTERIM or (self.status in BODILESS and isinstance(end, ProtocolError)):
-            return "" if type(end) is ProtocolError else "not a ProtocolError"
-        if type(end) is not self.family:
-            return f"not a {self.family.__name__}"
-        told = end.body == self.body.decode()[:500] or self.status in BODILESS
-        told &= not isinstance(end, RedirectError) or end.location == CALL_ID
-        if end.status != self.status or end.request_id != "request-1" or not told:
-            return "not what the answer said"
-        again = self.status in AGAIN_LATER
-        return "" if end.retryable is again else f"retryable is not {again}"
+        return self.law_of_200(end) if self.status == 200 else self.law_of_others(end)
 
     def law_of_200(self, end: End) -> str:
         """A record, or an error that tells whether the body was a document at all."""
@@ -194,6 +183,18 @@ class Answered:
         good = type(end) is DecodeError and end.document_readable is is_document
         return "" if good else "not a DecodeError of the right kind"
 
+    def law_of_others(self, end: End) -> str:
+        """The error of its family, with what the answer said."""
+        kind = RateLimitedError if self.status == 503 and self.hinted else family(self.status)
+        if type(end) is not kind:
+            return f"not a {kind.__name__}"
+        told = end.body == self.body.decode()[:500] or self.status in BODILESS
+        told &= not isinstance(end, RedirectError) or end.location == CALL_ID
+        if end.status != self.status or end.request_id != "request-1" or not told:
+            return "not what the answer said"
+        again = self.status in AGAIN_LATER
+        return "" if end.retryable is again else f"retryable is not {again}"
+
     def healed(self, end: End) -> str:
         """What is wrong with how a call ended that may be tried again."""
         cut = self.status in INTERIM or (self.status == 200 and self.body in UNREADABLE)
@@ -202,12 +203,6 @@ class Answered:
         if self.status in BODILESS and end.attempts == 2:
             return "" if brings(end) else "not the record"
         return self.law(end) if end.attempts == 1 else "asked again"
-
-    @property
-    def family(self) -> type[StatusError]:
-        """The error that it has to be."""
-        hinted = self.status == 503 and self.field.startswith("Retry-After")
-        return RateLimitedError if hinted else family(self.status)
 
 
 def interim(parser: str) -> Iterator[Case]:
@@ -221,9 +216,10 @@ def interim(parser: str) -> Iterator[Case]:
                 law=record,
                 then=other,
             )
+    switched = "HTTP/1.1 101 Switched", "X-Request-Id: request-1", "Upgrade: calls/2", "", ""
     yield Case(
         name=f"{parser} 101 and then 200",
-        answer=sending(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + GOOD),
+        answer=sending("\r\n".join(switched).encode() + GOOD),
         law=Answered(101, b"").law,
         then=other_or_error,
     )

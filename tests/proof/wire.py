@@ -36,8 +36,8 @@ BATCH = 1000
 
 ONCE = RetryPolicy(max_attempts=1, max_throttled_attempts=1)
 """What comes back is what the user sees."""
-AGAIN = RetryPolicy(backoff_base=0.0, throttle_backoff_base=0.0)
-"""Retries, at once."""
+AGAIN = RetryPolicy(max_attempts=10, backoff_base=0.0, throttle_backoff_base=0.0)
+"""Retries, at once, and so many that a busy machine cannot use them up."""
 PATIENT = Timeouts(attempt=8.0, total=9.0)
 """So long that no case can end by it, unless it would have hung."""
 
@@ -289,8 +289,9 @@ async def _judged(
 # --- aiohttp's parsers ---------------------------------------------------------------------------
 
 PARSERS: Final[dict[str, Any]] = {
-    "llhttp": getattr(aiohttp.http_parser, "HttpResponseParserC", None),
-    "python": aiohttp.http_parser.HttpResponseParserPy,
+    name: vars(aiohttp.http_parser)[cls]
+    for name, cls in (("llhttp", "HttpResponseParserC"), ("python", "HttpResponseParserPy"))
+    if cls in vars(aiohttp.http_parser)
 }
 """aiohttp reads answers with one in C, where that could be built, and else with one in Python."""
 
@@ -304,3 +305,19 @@ def parsed_by(name: str) -> Iterator[None]:
         yield
     finally:
         aiohttp.client_proto.HttpResponseParser = usual
+
+
+async def go_through_with_each_parser(
+    tally: Tally, cases: Callable[[str, int, int], Iterable[Case]], *, step: int
+) -> None:
+    """Run cases with each parser.
+
+    Args:
+        tally: Where their ends are put down.
+        cases: Gives, for a parser's name, every so many-th case from the so many-th on. Each parser
+            begins elsewhere, so that together they see more than one of them would.
+        step: Every so many-th; 1 is all of them.
+    """
+    for number, name in enumerate(PARSERS):
+        with parsed_by(name):
+            await go_through(tally, cases(name, number % step, step))
