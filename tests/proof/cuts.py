@@ -15,23 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from calls_async import CallsError, DecodeError, Fetched, ProtocolError
+from tests.proof.answers import ALL_WAYS, whole
 from tests.proof.tally import Tally
-from tests.proof.wire import (
-    AGAIN,
-    ALL_WAYS,
-    ONCE,
-    Case,
-    End,
-    brings,
-    go_through_with_each_parser,
-    whole,
-)
+from tests.proof.wire import AGAIN, ONCE, Case, End, brings, go_through_with_each_parser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from calls_async import RetryPolicy
-    from tests.proof.wire import Whole
+    from tests.proof.answers import Whole
     from tests.rawserver import Exchange
 
 STEP: Final = 131

@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from calls_async import CallsError, Fetched, Timeouts
+from tests.proof.answers import ALL_WAYS, BODY, whole
 from tests.proof.tally import Tally
 from tests.proof.wire import (
     AGAIN,
-    ALL_WAYS,
-    BODY,
     ONCE,
     Case,
     End,
@@ -31,13 +30,12 @@ from tests.proof.wire import (
     go_through_with_each_parser,
     other,
     other_or_error,
-    whole,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.proof.wire import Whole
+    from tests.proof.answers import Whole
     from tests.rawserver import Exchange
 
 STEP: Final = 173

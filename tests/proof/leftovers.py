@@ -1,4 +1,4 @@
-"""What cases leave behind; the rule: no task, no socket, and nothing for the loop to complain of.
+"""What cases leave behind; the rule: no task, socket or timer, and nothing to complain of.
 
 A leak rarely shows where it happens. It shows later, as a warning of the garbage collector or as a
 message of the event loop ("exception was never retrieved"), and both are easily overheard. Here
@@ -14,7 +14,7 @@ import warnings
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from tests.kit import open_sockets, other_tasks
+from tests.kit import open_sockets, other_tasks, timers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,7 +40,7 @@ async def nothing_left(tally: Tally, cases: str) -> AsyncIterator[None]:
         heard.append(f"the collector: {unraisable.exc_value!r} in {unraisable.object!r}")
 
     gc.collect()  # what others left is not ours
-    tasks, sockets = other_tasks(), open_sockets()
+    tasks, sockets, due = other_tasks(), open_sockets(), set(timers())
     theirs = loop.get_exception_handler(), sys.unraisablehook
     loop.set_exception_handler(hear)
     sys.unraisablehook = hear_collector
@@ -58,6 +58,8 @@ async def nothing_left(tally: Tally, cases: str) -> AsyncIterator[None]:
     heard += [f"{warning.category.__name__}: {warning.message}" for warning in warned]
     if running := other_tasks() - tasks:
         heard.append(f"tasks: {sorted(map(repr, running))}")
+    if waking := set(timers()) - due:
+        heard.append(f"timers: {sorted(map(repr, waking))}")
     if (still := open_sockets()) != sockets:
         heard.append(f"sockets: {still} instead of {sockets}")
     for each in heard:

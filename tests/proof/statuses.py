@@ -27,11 +27,10 @@ from calls_async import (
     ServerError,
     StatusError,
 )
+from tests.proof.answers import BODY, CALL_ID, whole
 from tests.proof.tally import Tally
 from tests.proof.wire import (
     AGAIN,
-    BODY,
-    CALL_ID,
     ONCE,
     Case,
     End,
@@ -39,7 +38,6 @@ from tests.proof.wire import (
     go_through_with_each_parser,
     other,
     other_or_error,
-    whole,
 )
 from tests.rawserver import http
 

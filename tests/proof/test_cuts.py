@@ -8,7 +8,8 @@ import pytest
 
 from calls_async import CallsClient, Fetched
 from tests.proof import cuts
-from tests.proof.wire import ALL_WAYS, BODY, CALL_ID, GZIP, ONCE, PARSERS, brings, parsed_by, whole
+from tests.proof.answers import ALL_WAYS, BODY, CALL_ID, GZIP, whole
+from tests.proof.wire import ONCE, PARSERS, brings, parsed_by
 from tests.rawserver import raw_server
 
 

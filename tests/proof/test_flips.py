@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from calls_async import DecodeError, Fetched, MismatchedCallError
 from tests.proof import flips
+from tests.proof.answers import ALL_WAYS, BODY, CALL_ID, whole
 from tests.proof.tally import Tally
-from tests.proof.wire import ALL_WAYS, BODY, CALL_ID, PARSERS, Case, go_through, whole
+from tests.proof.wire import PARSERS, Case, go_through
 
 
 async def test_no_flip_gets_through():
