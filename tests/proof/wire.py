@@ -132,9 +132,11 @@ async def _carry_out(tally: Tally, case: Case, url: str, came: list[tuple[str, i
             await client.fetch_call(OTHER_ID)
         end = await _judged(tally, case.name, client, CALL_ID, case.law)
         requests = [connection for call_id, connection in came if call_id == CALL_ID]
-        if isinstance(end, End) and end.attempts != len(requests):
+        # On a busy machine a brief attempt may be over before the server has read its request.
+        unread = end.attempts - len(requests) if isinstance(end, End) else 0
+        if unread < 0 or (unread and case.timeouts is PATIENT):
             tally.found(case.name, "wrong", f"{end.attempts} attempts, {len(requests)} requests")
-        if case.warm and requests[0] != came[0][1]:
+        if case.warm and requests[:1] != [came[0][1]]:
             tally.found(case.name, "wrong", "it was not sent on the connection that was open")
         if case.then is not None:
             await _judged(tally, f"{case.name}, the call after it", client, OTHER_ID, case.then)
