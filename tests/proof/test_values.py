@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from calls_async import CallsClient
 from tests.documents import MEMBERS
 from tests.proof import policy, values
@@ -69,14 +67,3 @@ async def test_the_content_type_is_not_asked():
             CallsClient("sk_test_values", base_url=raw.url) as client,
         ):
             assert (await client.get_call(policy.CALL_ID)).caller.first_name == "Zoë"
-
-
-def test_the_vocabulary_of_json_suite_documents_is_the_pages():
-    """Each `i_` document is named once."""
-    named = [
-        name
-        for row in policy.table("Where RFC 8259 leaves the choice")
-        for name in policy.names(row["documents"])
-    ]
-    assert len(named) == len(set(named)) == 35
-    assert all(re.fullmatch(r"i_\S+", name) for name in named)
