@@ -226,18 +226,19 @@ def legal_answers(draw: st.DrawFn) -> Planned:
 @st.composite
 def any_answers(draw: st.DrawFn) -> Planned:
     """Answers with any number of faults, and with what does not belong to them before and after."""
-    record = draw(bodies(CALL_ID)) if draw(st.integers(0, 3)) else None
-    body = draw(others | garbage) if record is None else record
-    data, _ = draw(framed(body, legal=draw(st.booleans())))
-    before = b"".join(draw(st.lists(interims | st.binary(max_size=5), max_size=2)))
+    whose = draw(st.sampled_from(["asked", "asked", "other", "nobody"]))
+    body = draw({"asked": bodies(CALL_ID), "other": others, "nobody": garbage}[whose])
+    data, _ = draw(framed(body, legal=draw(st.sampled_from([True, True, False]))))
+    before = draw(st.sampled_from([b"", b"", b""]) | interims | st.binary(max_size=5))
     after = b""
-    if not draw(st.integers(0, 3)):
+    if draw(st.sampled_from([False, False, True])):
         unsolicited = others.flatmap(lambda other: framed(other, legal=True)).map(
             lambda pair: pair[0]
         )
         after = draw(unsolicited | st.binary(max_size=20))
     data = before + data + after
-    if not draw(st.integers(0, 4)):
+    if draw(st.sampled_from([False] * 4 + [True])):
         data = data[: draw(st.integers(0, len(data)))]
     # "wait" costs the time of an attempt where the answer has no end.
+    record = body if whose == "asked" else None
     return Planned(data, record, draw(st.sampled_from(["close", "close", "reset", "wait"])))
