@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.http_exceptions import HttpProcessingError, TransferEncodingError
 from yarl import URL
 
 from calls_async._ids import path_segment
-from calls_async._transport._connector import Connector
+from calls_async._transport._connector import Connector, ended_with_its_connection
 from calls_async._transport._unpack import too_large, unpacked
 from calls_async._wire import Answer
 from calls_async.config import check_proxy
@@ -121,13 +122,14 @@ class SessionTransport:
         whole = response.status == 200
         most = self._max_body_bytes
         body = bytearray()  # not a list of parts: a server may send them a byte at a time
-        while part := await response.content.readany():
-            body += part
-            if len(body) > most:
-                if whole:
-                    # Leaving the response unread closes its connection.
-                    return too_large(most)
-                break
+        with ended_with_its_connection(response):
+            while part := await response.content.readany():
+                body += part
+                if len(body) > most:
+                    if whole:
+                        # Leaving the response unread closes its connection.
+                        return too_large(most)
+                    break
         codings = response.headers.getall(hdrs.CONTENT_ENCODING, ())
         content = unpacked(bytes(body), codings, most)
         if not isinstance(content, bytes):
@@ -250,7 +252,11 @@ _TABLE: Final[tuple[tuple[tuple[type[Exception], ...], type[TransportError], str
         ProtocolError,
         "the connection was lost before the answer was complete",
     ),
-    ((aiohttp.ClientError,), ProtocolError, "the answer was cut or garbled"),
+    (
+        (aiohttp.ClientError, HttpProcessingError),
+        ProtocolError,
+        "the answer was cut or garbled",
+    ),
 )
 """First match wins; what no row names is a plain `TransportError`."""
 
@@ -273,6 +279,8 @@ _QUOTATION: Final = re.compile(r""":?\s*(?:\n|(?:bytearray\()?b['"]).*""", re.DO
 
 def _detail(exc: BaseException) -> str:
     name = type(exc).__name__.lstrip("_")
+    if isinstance(exc, HttpProcessingError) or isinstance(exc.__cause__, TransferEncodingError):
+        return name  # aiohttp's parser in Python says no more than what the server sent
     # What aiohttp's parser says is without the URL; a body's error has the parser's as its cause.
     told = getattr(exc, "message", None) or getattr(exc.__cause__, "message", None) or str(exc)
     # The parser quotes what the server sent, cut anywhere: a part of an echoed key is no key that

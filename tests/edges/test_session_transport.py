@@ -550,6 +550,47 @@ async def test_an_answer_that_is_cut_or_garbled(script, words):
     assert error.__context__ is None
 
 
+@pytest.mark.parametrize("rest", [b"zz\r\n", b"2\r\nabXX", b"0\r\nX: " + b"x" * 9000])
+@pytest.mark.parametrize("begun", [b"", b"2\r\nab\r\n", b"2\r\nab\r\n2\r\nab\r\n"])
+async def test_a_body_that_turns_out_to_be_garbled(begun, rest):
+    """It fails at once, and not when the attempt times out: aiohttp wakes no reader then."""
+    part = asyncio.Event()
+
+    async def script(exchange):
+        exchange.send(CHUNKED + begun)
+        await part.wait()
+        exchange.send(rest)
+        await exchange.hung_up()
+
+    async with raw_server(script) as server, transport_to(server.url) as transport:
+        request = asyncio.create_task(transport.get("call-1", KEY))
+        await until(lambda: server.requests)
+        await turns(20)
+        part.set()
+        async with asyncio.timeout(5):
+            error = await request
+        assert type(error) is ProtocolError
+        assert error.__cause__ is error.__context__ is None
+        await server.quiet()
+
+
+async def test_bodies_in_parts_leave_nothing_on_their_connection():
+    """However many answers a connection brings, it keeps nothing of those that are over."""
+
+    async def script(exchange):
+        for byte in http(b"{}"):
+            exchange.send(bytes([byte]))
+            await asyncio.sleep(0)
+        return b""
+
+    async with raw_server(script) as server, transport_to(server.url) as transport:
+        for _ in range(5):
+            assert isinstance(await transport.get("call-1", KEY), Answer)
+        assert server.connections == 1
+        (idle,) = transport._pool.session.connector._conns.values()
+        assert len(idle[0][0].closed._callbacks) == 1
+
+
 async def test_a_refused_connection():
     """It is a `ConnectError`; the system's own error is the cause, without aiohttp's frames."""
     error = await get(f"http://127.0.0.1:{closed_port()}")
