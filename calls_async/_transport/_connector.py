@@ -1,4 +1,4 @@
-"""What aiohttp's connections lack; the rule: a connection gives the answer to its request, or fails.
+"""What aiohttp's connections lack; the rule: one gives the answer to its own request, or fails.
 
 An answer that came on an idle connection goes to the next request. Another call's record is found
 out by its id, but a stray 404 or 401 carries none: it would deny a call that exists, or end a whole
