@@ -70,7 +70,8 @@ async def fetched_apart(url: str, ids: Sequence[str], *, seconds: float) -> list
         stdout=asyncio.subprocess.PIPE,
     )
     try:
-        out, _ = await process.communicate()
+        async with asyncio.timeout(30 + 4 * seconds * len(ids)):
+            out, _ = await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()
@@ -91,7 +92,8 @@ async def _measure(url: str, seconds: float, ids: Sequence[str]) -> list[Measure
             watched().forget()
             end: bytes | CallsError | str
             try:
-                end = (await client.fetch_call(call_id)).raw
+                async with asyncio.timeout(3 * seconds):  # one that hangs must not stop the sweep
+                    end = (await client.fetch_call(call_id)).raw
             except CallsError as exc:
                 end = exc
             except Exception as exc:  # noqa: BLE001 (it is what is looked for)
