@@ -84,23 +84,28 @@ async def _measure(url: str, seconds: float, ids: Sequence[str]) -> list[Measure
     once = RetryPolicy(max_attempts=1, max_throttled_attempts=1)
     timeouts = Timeouts(attempt=seconds, total=2 * seconds)
     measured: list[Measured] = []
-    async with CallsClient(KEY, base_url=url, retry=once, timeouts=timeouts) as client:
+    async with CallsClient(KEY, base_url=url) as client:
         await client.get_call(ORDINARY)
-        for call_id in ids:
-            before = _megabytes("VmRSS")
-            _forget_peak()
-            watched().forget()
-            end: bytes | CallsError | str
-            try:
-                async with asyncio.timeout(3 * seconds):  # one that hangs must not stop the sweep
-                    end = (await client.fetch_call(call_id)).raw
-            except CallsError as exc:
-                end = exc
-            except Exception as exc:  # noqa: BLE001 (it is what is looked for)
-                end = repr(exc)
-            await asyncio.sleep(0)  # the last turn counts as well
-            grown = _megabytes("VmHWM") - before
-            measured.append(Measured(end=end, grown=grown, blocked=watched().longest))
+    for call_id in ids:
+        before = _megabytes("VmRSS")
+        _forget_peak()
+        watched().forget()
+        end: bytes | CallsError | str
+        try:
+            # Each has a client of its own, which no earlier 429 has slowed down. One that hangs
+            # must not stop the sweep.
+            async with (
+                asyncio.timeout(3 * seconds),
+                CallsClient(KEY, base_url=url, retry=once, timeouts=timeouts) as client,
+            ):
+                end = (await client.fetch_call(call_id)).raw
+        except CallsError as exc:
+            end = exc
+        except Exception as exc:  # noqa: BLE001 (it is what is looked for)
+            end = repr(exc)
+        await asyncio.sleep(0)  # the last turn counts as well
+        grown = _megabytes("VmHWM") - before
+        measured.append(Measured(end=end, grown=grown, blocked=watched().longest))
     return measured
 
 
