@@ -70,7 +70,7 @@ async def fetched_apart(url: str, ids: Sequence[str], *, seconds: float) -> list
         stdout=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(30 + 4 * seconds * len(ids)):
+        async with asyncio.timeout(30 + (30 + seconds) * len(ids)):
             out, _ = await process.communicate()
     finally:
         if process.returncode is None:
@@ -82,7 +82,7 @@ async def fetched_apart(url: str, ids: Sequence[str], *, seconds: float) -> list
 
 async def _measure(url: str, seconds: float, ids: Sequence[str]) -> list[Measured]:
     once = RetryPolicy(max_attempts=1, max_throttled_attempts=1)
-    timeouts = Timeouts(attempt=seconds, total=2 * seconds)
+    timeouts = Timeouts(attempt=seconds, total=20 + seconds)
     measured: list[Measured] = []
     async with CallsClient(KEY, base_url=url) as client:
         await client.get_call(ORDINARY)
@@ -95,7 +95,7 @@ async def _measure(url: str, seconds: float, ids: Sequence[str]) -> list[Measure
             # Each has a client of its own, which no earlier 429 has slowed down. One that hangs
             # must not stop the sweep.
             async with (
-                asyncio.timeout(3 * seconds),
+                asyncio.timeout(30 + seconds),
                 CallsClient(KEY, base_url=url, retry=once, timeouts=timeouts) as client,
             ):
                 end = (await client.fetch_call(call_id)).raw
