@@ -34,7 +34,7 @@ from cattrs import ClassValidationError, Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from calls_async.errors import DecodeError, Violation
-from calls_async.models import Call, CallType, as_instant, wire_names
+from calls_async.models import Call, CallType, Extra, as_instant, copied, wire_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,7 +66,8 @@ def structure_call(document: object) -> Call:
     Raises:
         DecodeError: The document breaks the contract; `violations` names every place.
     """
-    return _structured(document, raw=b"")
+    # Copied, for a call keeps what it does not know, and the document is the caller's.
+    return _structured(copied(document), raw=b"")
 
 
 def unstructure_call(call: Call) -> dict[str, Any]:
@@ -282,7 +283,7 @@ def _object_reader(
         extra = {name: value[name] for name in value if name not in known}
         if not all(isinstance(name, str) for name in extra):
             raise _RefusedError("must have only strings as names")
-        return attrs.evolve(read(value, cls), extra=extra)
+        return attrs.evolve(read(value, cls), extra=Extra.over(extra))
 
     return read_object
 

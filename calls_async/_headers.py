@@ -104,9 +104,15 @@ def read_hint(status: int, headers: MultiMapping[str], now: float) -> Hint:
     )
 
 
+LONGEST_FIELD = 8190
+"""Characters of a field that are read. A megabyte of `RateLimit` would keep the loop busy for 0.2 s
+on each answer, and no honest server needs more for what it says than others have for a line."""
+
+
 def _field(headers: MultiMapping[str], name: str) -> str:
     """Return a field's value, "" if absent; a repeated field is one list (RFC 9110, 5.3)."""
-    return ", ".join(headers.getall(name, ())).strip(" \t")
+    text = ", ".join(headers.getall(name, ())).strip(" \t")
+    return text if len(text) <= LONGEST_FIELD else ""
 
 
 # --- Numbers ----------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def _is_container(value: object) -> TypeGuard[dict[Any, Any] | list[Any]]:
     return isinstance(value, dict | list)
 
 
-def _copied(value: Any) -> Any:
+def copied(value: Any) -> Any:
     """A copy of a JSON value that shares no list and no dict with it."""
     # A loop and not `copy.deepcopy`, because a document may be nested deeper than the stack is.
     holder = [value]
@@ -100,10 +100,17 @@ class Extra(Mapping[str, Any]):
     __slots__ = ("_members",)
 
     def __init__(self, members: Mapping[str, Any]) -> None:
-        self._members: dict[str, Any] = _copied(dict(members))
+        self._members: dict[str, Any] = copied(dict(members))
+
+    @classmethod
+    def over(cls, members: dict[str, Any]) -> Extra:
+        """These very members, which nobody else holds: to copy a large answer would double it."""
+        extra = cls.__new__(cls)
+        extra._members = members  # noqa: SLF001 (the same class)
+        return extra
 
     def __getitem__(self, name: str) -> Any:
-        return _copied(self._members[name])
+        return copied(self._members[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._members)

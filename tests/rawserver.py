@@ -97,6 +97,8 @@ async def raw_server(
     *,
     tls: ssl.SSLContext | None = None,
     reads: bytes = b"\r\n\r\n",
+    greeting: bytes = b"",
+    port: int = 0,
 ) -> AsyncIterator[RawServer]:
     """Serve until the block ends.
 
@@ -104,6 +106,8 @@ async def raw_server(
         script: What to answer; bytes: the same for every request.
         tls: Serve https.
         reads: What a request ends with.
+        greeting: What is sent on a new connection, before anything was asked.
+        port: Where to listen; 0: anywhere.
     """
     answer: Any = script if callable(script) else lambda _: script
     raw = RawServer()
@@ -117,6 +121,7 @@ async def raw_server(
         number = raw.connections
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             try:
+                writer.write(greeting)
                 while True:
                     head = await reader.readuntil(reads)
                     exchange = Exchange(head, number, len(raw.requests) + 1, reader, writer)
@@ -130,7 +135,7 @@ async def raw_server(
             finally:
                 writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=tls)
     port = server.sockets[0].getsockname()[1]
     raw.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{port}"
     try:

@@ -1,11 +1,13 @@
-"""The ordinary transport, and the only door to aiohttp; the rule: one `get` is one request.
+"""The ordinary transport; the rule: one `get` is one request.
 
 What aiohttp would do on its own is switched off, so that nothing is sent or followed that the
-client did not decide: redirects, cookies, netrc, environment proxies, its timeouts, and its hidden
-second try of a GET. An injected session keeps its own cookies, headers, proxy and middlewares,
-which are its owner's decisions. What aiohttp raises is translated in one table, into values, so
-that no exception of its own is ever chained: their reprs hold the request's headers, and so the
-key.
+client did not decide: redirects, cookies, netrc, environment proxies, its timeouts, its decoders
+and its hidden second try of a GET. An injected session keeps its own cookies, headers, proxy,
+connector and middlewares, which are its owner's decisions. What aiohttp raises is translated in
+one table, into values, so that no exception of its own is ever chained: their reprs hold the
+request's headers, and so the key.
+
+This room, with the connector beside it, is the only door to aiohttp.
 """
 
 from __future__ import annotations
@@ -16,13 +18,15 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.http_exceptions import HttpProcessingError, TransferEncodingError
 from yarl import URL
 
 from calls_async._ids import path_segment
+from calls_async._transport._connector import Connector, ended_with_its_connection
+from calls_async._transport._unpack import too_large, unpacked
 from calls_async._wire import Answer
 from calls_async.config import check_proxy
 from calls_async.errors import (
-    AnswerTooLargeError,
     AttemptTimeoutError,
     ConfigurationError,
     ConnectError,
@@ -71,7 +75,7 @@ class SessionTransport:
         _check_session(session)
         self._calls_url = f"{URL(base_url)}".rstrip("/") + "/v1/calls/"
         self._max_body_bytes = max_body_bytes
-        # `identity`: a compressed record of 1 KB saves nothing, and a bomb cannot be one.
+        # `identity`: to compress a record of 1 KB saves nothing.
         self._headers = {
             hdrs.ACCEPT: "application/json",
             hdrs.ACCEPT_ENCODING: "identity",
@@ -99,7 +103,7 @@ class SessionTransport:
                 headers={**self._headers, hdrs.AUTHORIZATION: key.authorization()},
                 allow_redirects=False,
                 raise_for_status=False,
-                auto_decompress=True,
+                auto_decompress=False,
                 timeout=_UNTIMED,
                 ssl=self._ssl,
                 proxy=self._proxy,
@@ -113,22 +117,26 @@ class SessionTransport:
             await self._close_unused()
 
     async def _read(self, response: aiohttp.ClientResponse) -> Answer | TransportError:
-        """The answer's body, under the cap."""
+        """The answer with its body, under the cap."""
         # An error page may be cut: only its beginning is ever shown. A record may not.
         whole = response.status == 200
-        parts: list[bytes] = []
-        room = self._max_body_bytes
-        while part := await response.content.readany():
-            room -= len(part)
-            if room < 0 and whole:
-                # Leaving the response unread closes its connection.
-                return AnswerTooLargeError(
-                    f"the answer is longer than {self._max_body_bytes} bytes"
-                )
-            parts.append(part)
-            if room < 0:
-                break
-        return Answer(status=response.status, headers=response.headers, body=b"".join(parts))
+        most = self._max_body_bytes
+        body = bytearray()  # not a list of parts: a server may send them a byte at a time
+        with ended_with_its_connection(response):
+            while part := await response.content.readany():
+                body += part
+                if len(body) > most:
+                    if whole:
+                        # Leaving the response unread closes its connection.
+                        return too_large(most)
+                    break
+        codings = response.headers.getall(hdrs.CONTENT_ENCODING, ())
+        content = unpacked(bytes(body), codings, most)
+        if not isinstance(content, bytes):
+            if whole:
+                return content
+            content = b""  # the status and what the server asks for count without its page
+        return Answer(status=response.status, headers=response.headers, body=content)
 
     def _take_pool(self, *, fresh: bool) -> _Pool:
         """The session to use, with its connections; opened when it is first needed."""
@@ -190,10 +198,8 @@ class _Pool:
 
 
 def _open_session() -> aiohttp.ClientSession:
-    # The permits limit the connections, hence no second limit here: aiohttp would count the wait
-    # for it against the request.
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
+        connector=Connector(),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=_UNTIMED,
     )
@@ -246,7 +252,11 @@ _TABLE: Final[tuple[tuple[tuple[type[Exception], ...], type[TransportError], str
         ProtocolError,
         "the connection was lost before the answer was complete",
     ),
-    ((aiohttp.ClientError,), ProtocolError, "the answer was cut or garbled"),
+    (
+        (aiohttp.ClientError, HttpProcessingError),
+        ProtocolError,
+        "the answer was cut or garbled",
+    ),
 )
 """First match wins; what no row names is a plain `TransportError`."""
 
@@ -269,6 +279,8 @@ _QUOTATION: Final = re.compile(r""":?\s*(?:\n|(?:bytearray\()?b['"]).*""", re.DO
 
 def _detail(exc: BaseException) -> str:
     name = type(exc).__name__.lstrip("_")
+    if isinstance(exc, HttpProcessingError) or isinstance(exc.__cause__, TransferEncodingError):
+        return name  # aiohttp's parser in Python says no more than what the server sent
     # What aiohttp's parser says is without the URL; a body's error has the parser's as its cause.
     told = getattr(exc, "message", None) or getattr(exc.__cause__, "message", None) or str(exc)
     # The parser quotes what the server sent, cut anywhere: a part of an echoed key is no key that

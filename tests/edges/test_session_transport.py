@@ -27,11 +27,12 @@ from calls_async.errors import (
     AnswerTooLargeError,
     AttemptTimeoutError,
     ConnectError,
+    MismatchedCallError,
     ProtocolError,
     TLSError,
     TransportError,
 )
-from tests.kit import other_tasks
+from tests.kit import other_tasks, turns
 from tests.rawserver import http, raw_server, record
 from tests.waiting import until
 
@@ -313,6 +314,15 @@ async def test_a_compressed_record_is_read_all_the_same():
         assert (await get(server.url)).body == record()
 
 
+@pytest.mark.parametrize("coding", ["br", "zstd", "gzip", "gzip, gzip", "sk_test"])
+async def test_a_page_that_cannot_be_unpacked_does_not_cost_its_status(coding):
+    """What the server asks for stands in the head, and counts whatever became of the body."""
+    page = http(b"?", f"Content-Encoding: {coding}", "Retry-After: 7", status="429 Slow down")
+    async with raw_server(page) as server:
+        answer = await get(server.url)
+    assert (answer.status, answer.headers["retry-after"], answer.body) == (429, "7", b"")
+
+
 # --- One request, one connection -----------------------------------------------------------------
 
 
@@ -419,6 +429,50 @@ async def test_an_unsolicited_answer_never_becomes_somebodys_call():
         assert server.connections == 2
 
 
+@pytest.mark.parametrize(
+    "stray",
+    [
+        http(record("stray")),
+        http(b"{}", status="404 Not Found"),
+        http(b"{}", status="401 Unauthorized"),
+        http(b"{}", "Connection: close", status="408 Request Timeout"),
+        http(b"{}", status="429 Too Many Requests") * 2,
+        b"garbage\r\n\r\n",
+    ],
+)
+async def test_what_comes_on_an_idle_connection_is_no_answer(stray):
+    """A connection on which something came unasked is not used again, and costs no attempt."""
+
+    def script(exchange):
+        return http(record(exchange.target.rsplit("/")[-1]))
+
+    async with (
+        raw_server(script) as server,
+        CallsClient("sk_test_key", base_url=server.url, retry=AT_ONCE) as client,
+    ):
+        calls = [f"call-{number}" for number in range(5)]
+        await client.gather_calls(calls)
+        idle = {x.connection: x for x in server.requests}
+        for exchange in idle.values():
+            exchange.send(stray)
+        await turns(5)
+        outcome = await client.fetch_call("call-9")
+        assert (outcome.call.id, outcome.attempts) == ("call-9", 1)
+        assert server.requests[-1].connection == len(idle) + 1
+        await until(lambda: server.open == 1)
+
+
+async def test_a_server_that_speaks_first_is_asked_all_the_same():
+    """New connections are not refused for it: there would be no end. What it said is an answer."""
+    async with (
+        raw_server(http(record()), greeting=http(record("stray"))) as server,
+        CallsClient("sk_test_key", base_url=server.url, retry=AT_ONCE) as client,
+    ):
+        with pytest.raises(MismatchedCallError):
+            await client.get_call("call-1")
+        assert len(server.requests) == client.statistics().requests == 2
+
+
 async def test_a_connection_that_lags_behind_is_left():
     """A proxy that answers each request with the one before is asked again over a new one."""
 
@@ -481,7 +535,8 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         (http(b"x", "X: " + "y" * 9000), "Got more than 8190 bytes"),
         (http(b"x", *["X: y"] * 200), "Too many headers"),
         (http(b"x", "Content-Length: 1", "Content-Length: 2"), "Content-Length"),
-        (http(b"no gzip", "Content-Encoding: gzip"), "content-encoding: gzip"),
+        (http(b"no gzip", "Content-Encoding: gzip"), "is no gzip"),
+        (http(b"any", "Content-Encoding: br"), "compressed, which was not asked for: br"),
     ],
 )
 async def test_an_answer_that_is_cut_or_garbled(script, words):
@@ -493,6 +548,47 @@ async def test_an_answer_that_is_cut_or_garbled(script, words):
     assert error.retryable
     assert error.__cause__ is None
     assert error.__context__ is None
+
+
+@pytest.mark.parametrize("rest", [b"zz\r\n", b"2\r\nabXX", b"0\r\nX: " + b"x" * 9000])
+@pytest.mark.parametrize("begun", [b"", b"2\r\nab\r\n", b"2\r\nab\r\n2\r\nab\r\n"])
+async def test_a_body_that_turns_out_to_be_garbled(begun, rest):
+    """It fails at once, and not when the attempt times out: aiohttp wakes no reader then."""
+    part = asyncio.Event()
+
+    async def script(exchange):
+        exchange.send(CHUNKED + begun)
+        await part.wait()
+        exchange.send(rest)
+        await exchange.hung_up()
+
+    async with raw_server(script) as server, transport_to(server.url) as transport:
+        request = asyncio.create_task(transport.get("call-1", KEY))
+        await until(lambda: server.requests)
+        await turns(20)
+        part.set()
+        async with asyncio.timeout(5):
+            error = await request
+        assert type(error) is ProtocolError
+        assert error.__cause__ is error.__context__ is None
+        await server.quiet()
+
+
+async def test_bodies_in_parts_leave_nothing_on_their_connection():
+    """However many answers a connection brings, it keeps nothing of those that are over."""
+
+    async def script(exchange):
+        for byte in http(b"{}"):
+            exchange.send(bytes([byte]))
+            await asyncio.sleep(0)
+        return b""
+
+    async with raw_server(script) as server, transport_to(server.url) as transport:
+        for _ in range(5):
+            assert isinstance(await transport.get("call-1", KEY), Answer)
+        assert server.connections == 1
+        (idle,) = transport._pool.session.connector._conns.values()
+        assert len(idle[0][0].closed._callbacks) == 1
 
 
 async def test_a_refused_connection():

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
     from tests.proof.tally import Tally
 
-SWEEPS = ("cuts", "flips", "statuses", "values", "jsontext", "fuzz")
+SWEEPS = (
+    "cuts",
+    "flips",
+    "statuses",
+    "values",
+    "jsontext",
+    "fuzz",
+    "timing",
+    "sizes",
+    "connections",
+)
 """Each is a module of this folder with `async def sweep(*, short: bool) -> Tally`."""
 SHOWN = 20
 """Bad cases that are named."""
@@ -33,12 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.stdout.write("| sweep | cases | foreign | wrong | hangs | leaks | ended as | seconds |\n")
     sys.stdout.write("|---|---|---|---|---|---|---|---|\n")
     bad: list[str] = []
+    most: list[str] = []
     for name in [options.only] if options.only else SWEEPS:
         began = time.monotonic()
         tally = asyncio.run(import_module(f"tests.proof.{name}").sweep(short=options.short))
         sys.stdout.write(f"{line(tally, time.monotonic() - began)}\n")
         sys.stdout.flush()
         bad += [f"{name}: {case}" for case in tally.bad]
+        most += [f"{name}: {what}: {value:.1f}" for what, value in tally.most.items()]
+    for each in most:
+        sys.stdout.write(f"\n{each}")
     for case in bad[:SHOWN]:
         sys.stdout.write(f"\n{case}")
     return 1 if bad else 0

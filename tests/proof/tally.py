@@ -34,6 +34,7 @@ class Tally:
         wrong: The cases that gave a wrong record, or accepted what no policy allows.
         hangs: The cases that did not end.
         leaks: The cases that left something behind: a task, a socket, a timer, a part of the key.
+        most: What was measured besides, and the most of it in any case.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Tally:
     wrong: list[str] = attrs.field(factory=list)
     hangs: list[str] = attrs.field(factory=list)
     leaks: list[str] = attrs.field(factory=list)
+    most: dict[str, float] = attrs.field(factory=dict)
 
     @property
     def cases(self) -> int:
@@ -106,8 +108,14 @@ class Tally:
         """Put down what an already counted case did badly besides."""
         getattr(self, kind).append(f"{case}: {what}" if what else case)
 
+    def measured(self, what: str, value: float) -> None:
+        """Keep the most of a measured thing."""
+        self.most[what] = max(value, self.most.get(what, value))
+
     def merge(self, other: Tally) -> None:
         """Add the cases of another sweep."""
         self.ends.update(other.ends)
         for kind in ("foreign", "wrong", "hangs", "leaks"):
             getattr(self, kind).extend(getattr(other, kind))
+        for what, value in other.most.items():
+            self.measured(what, value)

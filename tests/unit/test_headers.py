@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from calls_async._headers import LONGEST_WAIT, NO_HINT, Budget, Hint, read_hint
+from calls_async._headers import LONGEST_FIELD, LONGEST_WAIT, NO_HINT, Budget, Hint, read_hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -332,3 +332,11 @@ def test_a_malformed_field_is_ignored_as_a_whole(value):
 def test_a_malformed_policy_says_nothing():
     """A policy counts as an announcement only where it can be read."""
     assert read(200, RateLimit_Policy="10;w=1") == NO_HINT
+
+
+def test_a_field_of_endless_length_says_nothing():
+    """One that no server needs is not read at all, so that it costs no time."""
+    budget = ', "a";r=0;t=9'
+    fits = (LONGEST_FIELD - len(budget)) // len(budget)
+    assert read(429, RateLimit='"a";r=0;t=9' + budget * fits).wait == 9.0
+    assert read(429, RateLimit='"a";r=0;t=9' + budget * (fits + 2)) == NO_HINT

@@ -1,0 +1,82 @@
+"""What aiohttp's connections lack; the rule: one gives the answer to its own request, or fails.
+
+An answer that came on an idle connection goes to the next request. Another call's record is found
+out by its id, but a stray 404 or 401 carries none: it would deny a call that exists, or end a whole
+batch. So such a connection is closed, as Go's client does. Left is the answer that arrives together
+with the next request: HTTP/1.1 cannot tell that one from the right one.
+
+And when aiohttp's parser gives up in the middle of a chunked body, it closes the connection and
+tells nobody: who reads would wait for the rest until the attempt times out.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+import aiohttp
+
+if TYPE_CHECKING:
+    from asyncio import Future
+    from collections.abc import Generator
+
+    from aiohttp import ClientRequest, ClientTimeout
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
+
+
+class Connector(aiohttp.TCPConnector):
+    """aiohttp's own, except that it hands out no connection on which something came unasked.
+
+    It sets no limit, because the permits are one: aiohttp would count the wait for a connection
+    against the request.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(limit=0)  # pyright: ignore[reportUnknownMemberType] (aiohttp's own gap)
+        self._used: WeakSet[object] = WeakSet()
+
+    async def connect(
+        self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout
+    ) -> Connection:
+        """A connection for this request, from the idle ones or a new one."""
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            protocol = connection.protocol
+            assert protocol is not None  # noqa: S101 (it has one until it is released)
+            # A new one is taken as it is: with a server that speaks first this would never end.
+            if protocol not in self._used or not protocol.should_close:
+                self._used.add(protocol)
+                return connection
+            connection.close()
+
+
+@contextmanager
+def ended_with_its_connection(response: aiohttp.ClientResponse) -> Generator[None]:
+    """Let reading the body fail when the connection is gone and the body is not complete."""
+    content, connection = response.content, response.connection
+    protocol = None if connection is None else connection.protocol
+    lost = None if protocol is None else protocol.closed
+    if lost is None or content.is_eof():
+        yield  # nothing is missing any more, as with nearly all answers
+        return
+
+    def end(_: Future[None]) -> None:
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ClientPayloadError("the rest could not be read"))
+
+    # One is enough for all answers of a connection.
+    lost.remove_done_callback(_heard)
+    lost.add_done_callback(_heard)
+    lost.add_done_callback(end)
+    try:
+        yield
+    finally:
+        lost.remove_done_callback(end)
+
+
+def _heard(lost: Future[None]) -> None:
+    """Take note of how a connection was lost, for asyncio complains if nobody does."""
+    if not lost.cancelled():
+        lost.exception()
