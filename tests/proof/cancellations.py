@@ -106,9 +106,10 @@ def wrongs(end: End, case: Case) -> str:
         return f"not interrupted, and yet: {exc!r}"
     match way:
         case Way.CANCEL | Way.TWICE:
-            # Where a time limit within the client strikes in the same turn, asyncio keeps the
-            # message of the first cancellation, and that one has none.
-            messages = ((MESSAGE,), ()) if case.moment is Moment.AFTER else ((MESSAGE,),)
+            # Where two cancellations meet (a time limit's within the client, or an impatient one),
+            # asyncio keeps the message of one of them, and a time limit's has none.
+            alone = way is Way.CANCEL and case.moment is Moment.BEFORE
+            messages = ((MESSAGE,),) if alone else ((MESSAGE,), ())
             right = type(exc) is asyncio.CancelledError and exc.args in messages
             counted = end.cancelling >= 1
         case Way.ALL:
