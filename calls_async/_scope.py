@@ -125,7 +125,12 @@ class Scope:
 
         Args:
             until: When its time is over, by the event loop's clock.
+
+        Raises:
+            TimeoutError: The requests of this scope were ended before this one began.
         """
+        if self.aborted:
+            raise TimeoutError
         return self._requests.limit(until)
 
     def pull(self, timeout: asyncio.Timeout) -> AbstractContextManager[None]:

@@ -54,6 +54,10 @@ class Job(Protocol):
         """A wait for the source, which is to end when the job is stopped."""
         ...
 
+    def check_home(self) -> None:
+        """Make sure that this is the event loop and the process to which the batch belongs."""
+        ...
+
     def leave(self) -> None:
         """The batch is over."""
         ...
@@ -171,6 +175,7 @@ class _Crew:
         self._turn = asyncio.Lock()
         self._drained = False
         self._over = False
+        self._hiring = False
         self._error: BaseException | None = None
         # An id on its way, and the future that later occurrences of it wait for, once one does.
         self._flights: dict[str, asyncio.Future[Outcome] | None] = {}
@@ -186,6 +191,7 @@ class _Crew:
             self._job = self._open_job(self._stand_in)
             self._loop = asyncio.get_running_loop()
             self._hire(self._job)
+        self._job.check_home()
         outcome = await self._ready.get()
         if outcome is not None:
             self._room.release()
@@ -197,6 +203,8 @@ class _Crew:
 
     async def disband(self) -> None:
         """Cancel the workers and wait until the last one has ended."""
+        if self._job is not None:
+            self._job.check_home()
         self._dismiss()
         interrupted: asyncio.CancelledError | None = None
         while self._workers:
@@ -232,9 +240,28 @@ class _Crew:
         """Take on one more worker, if the window has room for it."""
         if self._busy < self._width:
             self._busy += 1
+            self._hiring = True
             worker = asyncio.create_task(self._work(job))
+            self._hiring = False
             self._workers.add(worker)
-            worker.add_done_callback(self._workers.discard)
+            worker.add_done_callback(self._left)
+
+    def _left(self, worker: asyncio.Task[None]) -> None:
+        self._workers.discard(worker)
+        if not worker.cancelled():
+            worker.exception()  # the consumer gets it; asyncio need not report it as forgotten
+        if not self._workers and self._busy:
+            # Who is cancelled before the first step never gets to count itself out.
+            self._busy = 0
+            if not self._drained:
+                self._fail(asyncio.CancelledError())
+            self._ready.put_nowait(None)
+
+    def _fail(self, error: BaseException) -> None:
+        """An outcome is missing, and the consumer has to know."""
+        self._drained = True
+        if not self._over:
+            self._error = self._error or error
 
     async def _work(self, job: Job) -> None:
         """Pull, fetch and hand over, until the source has no more, or others wait for a permit.
@@ -244,6 +271,10 @@ class _Crew:
         call waits for its next try, another worker takes its place.
         """
         try:
+            if self._hiring:
+                # Where tasks begin eagerly, inside who makes them, each worker would hire the next
+                # one from its own first step, and that one the next: too deep for the stack.
+                await asyncio.sleep(0)
             while (pulled := await self._pull(job)) is not None and not self._over:
                 # One permit is for the id that was just pulled. Half the window is enough for
                 # all permits; the other half is for those who stand in. Where outcomes wait for
@@ -258,10 +289,8 @@ class _Crew:
                     break
         except BaseException as exc:
             # The caller's source or strategy raised, or somebody else cancelled this task: either
-            # way an outcome is missing, and the consumer has to know.
-            self._drained = True
-            if not self._over:
-                self._error = self._error or exc
+            # way there is one outcome less.
+            self._fail(exc)
             if not isinstance(exc, Exception):
                 raise
         finally:

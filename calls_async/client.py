@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import threading
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, overload
 
 import attrs
@@ -343,7 +344,8 @@ class CallsClient:
     def _open_job(self, on_sleep: Callable[[], None]) -> _Job:
         fetcher = self._ready()
         patience = self._config.limits.patience
-        return _Job(fetcher, Batch(self._core.scope, patience=patience, on_sleep=on_sleep))
+        batch = Batch(self._core.scope, patience=patience, on_sleep=on_sleep)
+        return _Job(fetcher, batch, self._core)
 
 
 class _Core:
@@ -360,7 +362,8 @@ class _Core:
         self.credentials = Credentials(settings.source)
         self.counters = Counters()
         self._settings = settings
-        self._home: tuple[asyncio.AbstractEventLoop, int] | None = None
+        self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
+        self._binding = threading.Lock()  # threads may use it for the first time at once
         self._throttle: Throttle | None = None
 
     def bind(self) -> Throttle:
@@ -372,23 +375,39 @@ class _Core:
         """
         if self.scope.stopped is not None:
             raise ClientClosedError("the client is closed", stopped_by=StoppedBy.CLOSED)
-        loop = asyncio.get_running_loop()
         if self._throttle is None:
-            limits, retry = self._settings.limits, self._settings.retry
-            self._home = (loop, os.getpid())
-            self._throttle = Throttle(
-                limits,
-                max_cool_down=max(limits.patience, retry.max_server_wait),
-                loop=loop,
-            )
-        elif self._home != (loop, os.getpid()):
-            raise _wrong_home()
+            with self._binding:
+                if self._throttle is None:
+                    self._throttle = self._bound(asyncio.get_running_loop())
+        self.check_home()
         return self._throttle
+
+    def _bound(self, loop: asyncio.AbstractEventLoop) -> Throttle:
+        limits, retry = self._settings.limits, self._settings.retry
+        self._home = (os.getpid(), loop)
+        return Throttle(
+            limits, max_cool_down=max(limits.patience, retry.max_server_wait), loop=loop
+        )
+
+    def check_home(self) -> None:
+        """Make sure that this is where the client belongs.
+
+        Raises:
+            WrongEventLoopError: It belongs to another event loop or process.
+        """
+        if self._home is None:
+            return
+        process, loop = self._home
+        # The process comes first: in the child of a fork asyncio knows no running loop.
+        if process != os.getpid() or loop is not asyncio.get_running_loop():
+            raise WrongEventLoopError(
+                "the client belongs to another event loop, or to a parent process: make one for "
+                "each, where it is used"
+            )
 
     async def close(self) -> None:
         """End everything; what is already closed stays so."""
-        if self._home is not None and self._home != (asyncio.get_running_loop(), os.getpid()):
-            raise _wrong_home()
+        self.check_home()
         self.scope.stop(
             ClientClosedError("the client was closed", stopped_by=StoppedBy.CLOSED), abort=True
         )
@@ -414,7 +433,8 @@ class _Core:
 class _Job:
     """One batch of a client: its scope, and the way to fetch in it."""
 
-    def __init__(self, fetcher: Fetcher, batch: Batch) -> None:
+    def __init__(self, fetcher: Fetcher, batch: Batch, core: _Core) -> None:
+        self.check_home = core.check_home
         self._fetcher = fetcher
         self._batch = batch
         self.pull = self._batch.pull
@@ -430,10 +450,6 @@ class _Job:
 
     async def fetch(self, call_id: str, index: int) -> Outcome:
         return await self._fetcher.fetch(call_id, index=index, scope=self._batch)
-
-
-def _wrong_home() -> WrongEventLoopError:
-    return WrongEventLoopError("the client belongs to another event loop, or to a parent process")
 
 
 def _session_transport(settings: ClientConfig) -> SessionTransport:

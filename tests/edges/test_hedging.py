@@ -12,6 +12,7 @@ import pytest
 
 from calls_async import (
     AttemptTimeoutError,
+    ClientClosedError,
     ConfigurationError,
     Limits,
     NotFoundError,
@@ -208,6 +209,20 @@ async def test_closing_the_client_ends_both():
     await asyncio.sleep(1.5 * USUAL)
     await client.close()
     assert isinstance((await asyncio.gather(late, return_exceptions=True))[0], Exception)
+    assert other_tasks() == set()
+
+
+@in_virtual_time
+async def test_a_request_that_has_not_begun_when_the_client_is_closed_is_not_sent():
+    """Requests that may be overtaken are tasks; one that was made in the turn of `close()` ends."""
+    transport = FakeTransport()
+    client = hedging(transport)
+    call = asyncio.create_task(client.get_call("a"))
+    await asyncio.sleep(0)  # the call has begun, and its request has not
+    await client.close()
+    with pytest.raises(ClientClosedError):
+        await call
+    assert len(transport.ledger) == 0
     assert other_tasks() == set()
 
 

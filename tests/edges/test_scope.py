@@ -177,6 +177,15 @@ async def test_what_is_ending_already_is_not_ended_again(kind):
     scope.stop(OVER, abort=True)
 
 
+@in_virtual_time
+async def test_after_the_end_of_all_requests_none_begins():
+    """A request that was about to begin when the scope was aborted is over before it is sent."""
+    scope = Scope()
+    scope.stop(OVER, abort=True)
+    assert await requested(scope) == 0.0
+    assert timers() == []
+
+
 # --- Patience ------------------------------------------------------------------------------------
 
 FAILURE = ConnectError("refused", call_id="call-1", attempts=3)

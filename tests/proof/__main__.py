@@ -28,6 +28,8 @@ SWEEPS = (
     "timing",
     "sizes",
     "connections",
+    "cancellations",
+    "closings",
 )
 """Each is a module of this folder with `async def sweep(*, short: bool) -> Tally`."""
 SHOWN = 20
