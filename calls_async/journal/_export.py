@@ -139,8 +139,7 @@ class _Export:
                 if self._error is not None:
                     raise self._error
             finally:
-                await _ended(stopper)
-                await _ended(intake)
+                await _ended(stopper, intake)
             if not intake.cancelled():
                 intake.result()  # what the caller's iterable raised passes, after all it gave
 
@@ -234,16 +233,18 @@ class _Export:
             self.on_outcome(outcome)
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
-    """Cancel a task and wait until it has ended; what it raised, it keeps."""
-    task.cancel()
+async def _ended(*tasks: asyncio.Task[None]) -> None:
+    """Cancel tasks and wait until all have ended; what they raised, they keep."""
+    for task in tasks:
+        task.cancel()
     interrupted: asyncio.CancelledError | None = None
-    while not task.done():
+    while not all(task.done() for task in tasks):
         try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as exc:  # it is ending; it is not left behind
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError as exc:  # they are ending; none is left behind
             interrupted = exc
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # so that asyncio does not report it as forgotten
     if interrupted is not None:
         raise interrupted
-    if not task.cancelled():
-        task.exception()  # so that asyncio does not report it as forgotten
