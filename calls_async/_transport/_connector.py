@@ -12,7 +12,7 @@ tells nobody: who reads would wait for the rest until the attempt times out.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import aiohttp
@@ -36,6 +36,11 @@ class Connector(aiohttp.TCPConnector):
     def __init__(self) -> None:
         super().__init__(limit=0)  # pyright: ignore[reportUnknownMemberType] (aiohttp's own gap)
         self._used: WeakSet[object] = WeakSet()
+        self._process = os.getpid()
+
+    def __del__(self, *args: Any, **options: Any) -> None:
+        if self._process == os.getpid():
+            super().__del__(*args, **options)
 
     async def connect(
         self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout

@@ -232,3 +232,34 @@ async def test_a_fork_in_the_middle_of_a_job_leaves_the_job_alone(calls_sandbox,
     assert await run_python(FORKED, **variables) == (0, "8 60 60\n", "")
     requests = [calls_sandbox.ledger.requests_of(call_id) for call_id in call_ids(60)]
     assert [n for i, n in enumerate(requests) if i != 3] == [2] * 59
+
+
+COLLECTED = """
+import asyncio, gc, os
+from calls_async import CallsClient, Timeouts
+
+async def main():
+    client = CallsClient(timeouts=Timeouts(attempt=2.0))
+    await client.get_call("a")
+    child = os.fork()
+    if not child:
+        del client
+        gc.collect()
+        os._exit(0)
+    while not os.waitpid(child, os.WNOHANG)[0]:
+        await asyncio.sleep(0.01)
+    print((await client.fetch_call("b")).attempts)
+    await client.close()
+
+asyncio.run(main())
+"""
+
+
+@POSIX
+async def test_what_a_child_collects_does_not_cost_the_parent_its_connections(
+    calls_sandbox, variables
+):
+    """The child's copy of the client goes, and the parent still hears what its server answers."""
+    code, out, _ = await run_python(COLLECTED, **variables)
+    assert (code, out) == (0, "1\n")
+    assert [entry.fresh for entry in calls_sandbox.ledger.entries] == [True, False]
