@@ -43,11 +43,10 @@ class Scrubber:
             whole, together with its prefix.
     """
 
-    __slots__ = ("_hint", "_hints", "_kept", "_marks", "_stride")
+    __slots__ = ("_hint", "_hints", "_marks", "_stride")
 
     def __init__(self, prefix: str, secret: str) -> None:
-        pieces = _marks_of(secret.encode(), prefix.encode()) or {(prefix + secret).encode().lower()}
-        self._kept = len(prefix) if len(secret) in range(1, RUN) else 0
+        pieces = _pieces(secret.encode(), prefix.encode()) or _wholes((prefix + secret).encode())
         self._marks: dict[int, set[bytes]] = {}
         for piece in pieces:
             self._marks.setdefault(len(piece), set()).add(piece)
@@ -60,7 +59,7 @@ class Scrubber:
     def __call__(self, data: bytes) -> bytes:
         """`data` with a mask in place of whatever it holds of the secret."""
         spans = [
-            (text.origin(start + self._kept), text.origin(end))
+            (text.origin(start), text.origin(end))
             for text in _readings(data)
             for start, end in self._found(text.read.lower())
         ]
@@ -102,17 +101,25 @@ def _joined(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 # --- Writing -------------------------------------------------------------------------------------
 
 
-def _marks_of(secret: bytes, known: bytes) -> set[bytes]:
+def _pieces(secret: bytes, known: bytes) -> set[bytes]:
     """What shows that six characters of the secret, and not of what all know, are in a text."""
-    marks: set[bytes] = set()
+    pieces: set[bytes] = set()
     for text in _readings(secret):
         # A key may hold its own prefix once more, which is still no secret.
-        marks |= _windows(text.read.lower(), RUN) - _windows(known.lower(), RUN)
+        pieces |= _windows(text.read.lower(), RUN) - _windows(known.lower(), RUN)
     if len(secret) >= RUN:
-        marks |= _windows(secret.hex().encode(), 2 * RUN)
+        pieces |= _windows(secret.hex().encode(), 2 * RUN)
         for core in _in_base64(secret):
-            marks |= _windows(core.lower(), min(len(core), _RUN_IN_BASE64))
-    return marks
+            pieces |= _windows(core.lower(), min(len(core), _RUN_IN_BASE64))
+    return pieces
+
+
+def _wholes(text: bytes) -> set[bytes]:
+    """What shows that all of a text is in another one."""
+    wholes = {reading.read.lower() for reading in _readings(text)}
+    if len(text) >= RUN:
+        wholes |= {text.hex().encode(), *map(bytes.lower, _in_base64(text))}
+    return wholes
 
 
 def _windows(text: bytes, size: int) -> set[bytes]:

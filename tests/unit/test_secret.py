@@ -192,7 +192,7 @@ def test_scrub_leaves_no_secret_behind(kind, secret, before, after):
 @pytest.mark.parametrize(
     ("text", "data", "expected"),
     [
-        ("sk_live_abc", b'{"detail":"bad key sk_live_abc"}', b'{"detail":"bad key sk_live_***"}'),
+        ("sk_live_abc", b'{"detail":"bad key sk_live_abc"}', b'{"detail":"bad key ***"}'),
         ("sk_live_abcdef", b"abcdef and abcdef", b"*** and ***"),
         ("sk_live_abcde", b"abcde and abcde", b"abcde and abcde"),
         ("sk_live_abc", b"nothing here", b"nothing here"),
@@ -212,7 +212,9 @@ def test_scrub_leaves_no_secret_behind(kind, secret, before, after):
         ("sk_live_$1.*(x)[", b"key \\$1\\.\\*\\(x\\)\\[ is bad", b"key *** is bad"),
         ("a", b"a bad key", b"*** b***d key"),
         ("ab", b"xab ab", b"x*** ***"),
-        ("sk_live_abc", b"sk%5flive%5fabc and abc", b"sk%5flive%5f*** and abc"),
+        ("sk_live_abc", b"sk%5flive%5fabc and abc", b"*** and abc"),
+        ("sk_live_abc", b"736b5f6c6976655f616263 in hex", b"*** in hex"),
+        ("sk_live_abc", b"QmVhcmVyIHNrX2xpdmVfYWJj", b"QmVhcmVyIH***"),
     ],
 )
 def test_scrub_takes_out_the_key_and_leaves_the_rest(text, data, expected):
