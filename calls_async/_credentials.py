@@ -27,6 +27,7 @@ class Credentials:
         self._provider = None if isinstance(source, ApiKey) else source
         self.held = source if isinstance(source, ApiKey) else None
         """The key to use now; `None` while the provider has not been asked."""
+        self._last = self.held
         self._refused: set[ApiKey] = set()
         self._asking = asyncio.Lock()
 
@@ -70,4 +71,8 @@ class Credentials:
                 given = await given
         except Exception as exc:
             raise ConfigurationError(f"the api_key provider raised {type(exc).__name__}") from exc
-        return ApiKey(given, origin="what the api_key provider gave")
+        try:
+            self._last = ApiKey(given, origin="what the api_key provider gave", after=self._last)
+        finally:
+            del given  # tools that print a traceback's locals shall not find it in this frame
+        return self._last

@@ -25,6 +25,7 @@ def check_call_id(call_id: object) -> InvalidCallIdError | None:
     if not isinstance(call_id, str):
         kind = type(call_id).__name__
         return InvalidCallIdError(f"a call id must be a str, not {kind}", call_id=_quoted(call_id))
+    call_id = str.__str__(call_id)  # a subclass may have other methods, and say something else
     if not call_id:
         problem = "is empty"
     elif call_id in (".", ".."):
@@ -49,4 +50,4 @@ def _quoted(value: object) -> str:
 
 def path_segment(call_id: str) -> str:
     """A valid id, percent-encoded so that it stays one segment of a path."""
-    return quote(call_id, safe="")
+    return quote(str.__str__(call_id), safe="")

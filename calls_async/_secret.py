@@ -2,7 +2,8 @@
 
 The text leaves in one way, `ApiKey.authorization()`, which the transport calls while it writes a
 request. Everything else (repr, str, format, logs, pickles, `vars`) shows at most the prefix that
-all keys of a kind share, so that a live key can be told from a test key.
+all keys of a kind share, so that a live key can be told from a test key. What a server sends back
+of it is taken out by `scrub`.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import hmac
 import re
 from typing import Final, NoReturn, final
 
+from calls_async._scrub import MASK, Scrubber
 from calls_async.errors import ConfigurationError
 
 _KIND: Final = re.compile(r"sk_(?:live|test)_")
 _FORBIDDEN: Final = re.compile(r"[^\x21-\x7e]")
-MASK: Final = "***"
-SECRET: Final = 6
-"""Characters from which on the part behind the prefix is scrubbed where it stands alone."""
+_REMEMBERED: Final = 8
+"""Keys that are scrubbed at most: the one in use and those before it."""
 
 
 @final
@@ -27,38 +28,44 @@ class ApiKey:
     Args:
         text: The key alone, as the vendor's page has it: `sk_live_xxx` or `sk_test_xxx`.
         origin: Where it comes from, for the message.
+        after: The key that this one takes the place of. A server may still echo that one, from its
+            cache or its log, so it is scrubbed as well.
 
     Raises:
         ConfigurationError: The text cannot be a key. The message never quotes it.
     """
 
-    __slots__ = ("_text",)
+    __slots__ = ("_scrubbers", "_text")
 
-    def __init__(self, text: str, origin: str = "api_key") -> None:
-        self._text = text
+    def __init__(self, text: str, origin: str = "api_key", *, after: ApiKey | None = None) -> None:
         if problem := _problem(text):
             # Tools that print a traceback's locals shall not find in this frame what was refused.
-            del text, self._text
+            del text
             raise ConfigurationError(f"{origin} {problem}")
+        # A subclass of str may tell something else each time that it is asked.
+        self._text = str.__str__(text)
+        older = () if after is None or after == self else after._scrubbers  # noqa: SLF001 (the same class)
+        prefix = self._prefix
+        own = Scrubber(prefix, self._text.removeprefix(prefix))
+        self._scrubbers: tuple[Scrubber, ...] = (own, *older)[:_REMEMBERED]
 
     def authorization(self) -> str:
         """The value of the `Authorization` header."""
         return f"Bearer {self._text}"
 
     def scrub(self, data: bytes) -> bytes:
-        """`data` without this key, wherever a server may have echoed it."""
+        """`data` without this key and those before it, wherever a server may have echoed one."""
+        for scrubber in self._scrubbers:
+            data = scrubber(data)
+        return data
+
+    @property
+    def _prefix(self) -> str:
         kind = _KIND.match(self._text)
-        prefix = kind[0] if kind else ""
-        secret = self._text.removeprefix(prefix)
-        scrubbed = data.replace(self._text.encode(), f"{prefix if secret else ''}{MASK}".encode())
-        # The secret part must go even where it stands alone. A few characters are no secret, and
-        # would be found in words and numbers.
-        alone = len(secret) >= SECRET
-        return scrubbed.replace(secret.encode(), MASK.encode()) if alone else scrubbed
+        return kind[0] if kind else ""
 
     def __repr__(self) -> str:
-        kind = _KIND.match(self._text)
-        return f"ApiKey('{kind[0] if kind else ''}{MASK}')"
+        return f"ApiKey('{self._prefix}{MASK}')"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ApiKey):
@@ -76,6 +83,7 @@ def _problem(text: object) -> str | None:
     """What keeps `text` from being a key; `None` if nothing does."""
     if not isinstance(text, str):
         return f"must be a str, not {type(text).__name__}"
+    text = str.__str__(text)
     if not text:
         return "is empty"
     if text[:7].lower() == "bearer ":

@@ -171,7 +171,7 @@ def assess(
         call_id: The id asked for.
         came: The answer, or what kept it from arriving.
         now: The wall clock, in seconds since the epoch, for hints in answers without a date.
-        scrub: Takes the key out of what an error will carry.
+        scrub: Takes the key out of all that is told but the record itself.
     """
     if isinstance(came, CallsError):
         return Fault(error=came)
@@ -200,8 +200,9 @@ def assess(
             request_id=_field(came, "x-request-id", scrub),
         )
         return Fault(error=mismatch, status=came.status, hint=hint)
-    request_id = came.headers.get("x-request-id")
-    return Done(call, came.body, request_id, hint)
+    # The record is what was asked for, so it is exact, whatever is in it. What stands around it is
+    # shown and logged like an error.
+    return Done(call, came.body, _field(came, "x-request-id", scrub), hint)
 
 
 _STATUS_ERRORS: Final[dict[int, type[StatusError]]] = {
@@ -224,7 +225,8 @@ def _status_error(
     about: dict[str, Any] = {
         "status": status,
         "request_id": _field(answer, "x-request-id", scrub),
-        "body": scrub(answer.body).decode(errors="replace")[:BODY_EXCERPT],
+        # No character takes more than four bytes, so this is enough of a page of any length.
+        "body": scrub(answer.body[: 4 * BODY_EXCERPT]).decode(errors="replace")[:BODY_EXCERPT],
         "retry_after": hint.wait,
         "retry_at": _later(now, hint.wait),
     }

@@ -198,6 +198,17 @@ class ClientConfig:
     user_agent: str
     hooks: tuple[Hook, ...] = attrs.field(repr=False)
 
+    def __attrs_post_init__(self) -> None:
+        # Without TLS a proxy reads what it passes on. So the request leaves this machine, and it
+        # does so in the clear, even if the base URL is a loopback host.
+        if self.proxy is None or self.allow_http or urlsplit(self.base_url).scheme != "http":
+            return
+        if not _is_loopback(urlsplit(self.proxy).hostname or ""):
+            raise ConfigurationError(
+                "proxy: plain http through a proxy that is not on this machine would show it the "
+                "key; use https, or CallsClient(allow_http=True) if that is really meant"
+            )
+
 
 def resolve_key(
     given: str | KeyProvider | None, environ: Mapping[str, str]
@@ -207,12 +218,18 @@ def resolve_key(
     Raises:
         ConfigurationError: There is none, or it cannot be a key.
     """
-    if given is not None:
-        return given if callable(given) else ApiKey(given)
-    found = environ.get(KEY_VARIABLE)
-    if found is None:
-        raise ConfigurationError(f"no API key: pass CallsClient(api_key=...) or set {KEY_VARIABLE}")
-    return ApiKey(found, origin=KEY_VARIABLE)
+    origin = "api_key"
+    if given is None:
+        given, origin = environ.get(KEY_VARIABLE), KEY_VARIABLE
+    del environ  # tools that print a traceback's locals shall not find the key in this frame
+    if callable(given):
+        return given
+    try:
+        if given is not None:
+            return ApiKey(given, origin=origin)
+    finally:
+        del given  # for the same reason
+    raise ConfigurationError(f"no API key: pass CallsClient(api_key=...) or set {KEY_VARIABLE}")
 
 
 def resolve_base_url(
@@ -228,11 +245,13 @@ def resolve_base_url(
     origin = "base_url"
     if given is None:
         given, origin = environ.get(BASE_URL_VARIABLE), BASE_URL_VARIABLE
-        if given is None:
-            raise ConfigurationError(
-                f"no base URL: pass CallsClient(base_url=...) or set {BASE_URL_VARIABLE}"
-            )
+    del environ  # tools that print a traceback's locals shall not find the key in this frame
+    if given is None:
+        raise ConfigurationError(
+            f"no base URL: pass CallsClient(base_url=...) or set {BASE_URL_VARIABLE}"
+        )
     parts = _split_url(given, origin)
+    given = _plain(given)
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError(f"{origin} must not hold a user name or a password")
     if "?" in given or "#" in given:
@@ -276,9 +295,10 @@ def check_proxy(proxy: str | None) -> str | None:
     Raises:
         ConfigurationError: It is no http or https URL.
     """
-    if proxy is not None:
-        _split_url(proxy, "proxy")
-    return proxy
+    if proxy is None:
+        return None
+    _split_url(proxy, "proxy")
+    return _plain(proxy)
 
 
 _URL_FORBIDDEN: Final = re.compile(r"[^\x21-\x7e]|[\\<>\"^`{|}]")
@@ -297,6 +317,7 @@ _HOST_AND_PORT: Final = re.compile(
 def _split_url(url: object, option: str) -> SplitResult:
     if not isinstance(url, str):
         raise ConfigurationError(f"{option} must be a str, not {type(url).__name__}")
+    url = _plain(url)
     if not url or _URL_FORBIDDEN.search(url):
         raise ConfigurationError(
             f"{option} is empty or has a character that no URL has (spaces, controls, non-ASCII)"
@@ -308,6 +329,11 @@ def _split_url(url: object, option: str) -> SplitResult:
         if known and parts.port != 0:
             return parts
     raise ConfigurationError(f"{option} must look like https://host or https://host:port/path")
+
+
+def _plain(text: str) -> str:
+    """The text itself: what was checked is what is used, even of a subclass with other methods."""
+    return str.__str__(text)
 
 
 def _is_loopback(host: str) -> bool:
@@ -322,8 +348,8 @@ def _is_loopback(host: str) -> bool:
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
 _FIELD_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?|")
 _RESERVED: Final = frozenset({
-    "accept-encoding", "authorization", "connection", "content-length", "cookie", "host",
-    "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade",
+    "accept-encoding", "authorization", "connection", "content-length", "cookie", "expect",
+    "host", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade",
 })  # fmt: skip
 
 
@@ -339,15 +365,20 @@ def check_headers(headers: Mapping[Any, Any] | None) -> dict[str, str]:
     except (TypeError, ValueError):
         problem = f"headers must be a mapping, not {type(headers).__name__}"
         raise ConfigurationError(problem) from None
+    sent: dict[str, str] = {}
     for name, value in checked.items():
         if not isinstance(name, str) or not _TOKEN.fullmatch(name):
             raise ConfigurationError(f"headers: {name!a} is no header name")
-        if name.lower() in _RESERVED:
-            raise ConfigurationError(f"headers: {name} is set by the client itself")
+        header = _plain(name)
+        if header.lower() in _RESERVED:
+            raise ConfigurationError(f"headers: {header} is set by the client itself")
+        if header.lower() in map(str.lower, sent):
+            raise ConfigurationError(f"headers: {header} is given twice")
         # The value may be a secret (a gateway's key, say), so it is not quoted.
         if not isinstance(value, str) or not _FIELD_VALUE.fullmatch(value):
-            raise ConfigurationError(f"headers: the value of {name} is no printable ASCII text")
-    return checked
+            raise ConfigurationError(f"headers: the value of {header} is no printable ASCII text")
+        sent[header] = _plain(value)
+    return sent
 
 
 def check_user_agent(user_agent: Any) -> str:
@@ -359,9 +390,13 @@ def check_user_agent(user_agent: Any) -> str:
     if user_agent is None:
         python = ".".join(platform.python_version_tuple()[:2])
         return f"calls_async/{__version__} Python/{python}"
-    if not isinstance(user_agent, str) or not user_agent or not _FIELD_VALUE.fullmatch(user_agent):
+    if (
+        not isinstance(user_agent, str)
+        or not _plain(user_agent)
+        or not _FIELD_VALUE.fullmatch(user_agent)
+    ):
         raise ConfigurationError("user_agent must be printable ASCII text, and not empty")
-    return user_agent
+    return _plain(user_agent)
 
 
 def check_hooks(hooks: Any) -> tuple[Hook, ...]:

@@ -11,6 +11,7 @@ tells nobody: who reads would wait for the rest until the attempt times out.
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
 
 
 class Connector(aiohttp.TCPConnector):
-    """aiohttp's own, except that it hands out no connection on which something came unasked.
+    """aiohttp's own connector, apart from that.
 
     It sets no limit, because the permits are one: aiohttp would count the wait for a connection
-    against the request.
+    against the request. And a fork's child leaves it alone: when its copy there is collected,
+    aiohttp would close the connections. They are the parent's, which would no longer be told of
+    what arrives on them, because the selector is common to both.
     """
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ from calls_async.cli._options import base_url as base_url_option
 from calls_async.cli._options import finite, set_debug
 from calls_async.cli._sandbox import serve
 from calls_async.cli._talk import Talk
-from calls_async.cli._terminal import DataConsole
+from calls_async.cli._terminal import DataConsole, document
 from calls_async.cli._view import choose_view
 from calls_async.journal._wholefile import whole_file
 from calls_async.testing import Ledger, Sandbox
@@ -74,7 +74,7 @@ def get(call_id: str, *, as_json: bool, base_url: str | None) -> Exit:
     """Show one call."""
     fetched = asyncio.run(_fetched(CallsClient(base_url=base_url), call_id))
     if as_json:
-        click.echo(fetched.raw)
+        click.echo(document(fetched.raw))
     else:
         DataConsole(highlight=False).print(card(fetched))
     return Exit.FETCHED

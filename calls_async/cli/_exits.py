@@ -107,7 +107,8 @@ class App(click.Group):
             return Exit.FETCHED
         except Exception as exc:  # noqa: BLE001 (nobody is shown a traceback unasked)
             if self.debug:
-                traceback.print_exc()
+                for told in traceback.format_exc().splitlines():
+                    click.echo(printable(told), err=True)
             line, code = _told(exc)
             told = f"calls-async: {line}"
             self.talk.tell("error", told, message=printable(line), exitCode=int(code))

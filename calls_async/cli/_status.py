@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from calls_async.cli._terminal import foreign
 from calls_async.cli._words import duration, per_second
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def told(status: JobStatus) -> Table:
     table.add_row("fetched", f"{status.fetched:,}")
     table.add_row("failed", Text(f"{status.failed:,}", style="red" if status.failed else ""))
     for family, number in sorted(status.failed_by.items(), key=lambda item: -item[1]):
-        table.add_row("", f"{number:,} {family}")
+        table.add_row("", foreign(f"{number:,} {family}"))
     if status.failed:
         table.add_row("", f"{status.retryable:,} of them may be tried again")
     table.add_row("left", f"{status.left:,}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+import sys
+from typing import TYPE_CHECKING, Final
 
 import click
 from rich.console import Console
@@ -25,6 +27,22 @@ class DataConsole(Console):
 def talk(line: str) -> None:
     """Say something about the work, on one line."""
     click.echo(printable(line), err=True)
+
+
+def document(raw: bytes) -> bytes:
+    r"""A record for standard output: as received, unless that is a terminal.
+
+    JSON may hold what commands a terminal; there it is shown escaped, which means the same in JSON.
+    """
+    if not sys.stdout.isatty():
+        return raw
+    return _COMMANDS.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), raw)
+
+
+_COMMANDS: Final = re.compile(
+    # DEL, the controls beyond ASCII, changes of direction and line ends, as UTF-8 has them.
+    rb"\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]"
+)
 
 
 def foreign(text: str, style: str = "") -> Text:

@@ -1,16 +1,25 @@
-"""What a journal tells; the rule: plain frozen values, without a connection behind them."""
+"""What a journal tells; the rule: plain frozen values, without a connection behind them.
+
+Their types are checked: any type may stand in any column of an SQLite file that is damaged, or that
+somebody else has made.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
+from attrs.validators import and_, deep_iterable, deep_mapping, ge, instance_of, optional
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
 __all__ = ["FailureRecord", "FetchedRecord", "JobStatus", "Minute"]
+
+_text = instance_of(str)
+_count: Final[Any] = and_(instance_of(int), ge(0))
+_seconds: Final[Any] = and_(instance_of(float), ge(0))
 
 
 @attrs.frozen(kw_only=True)
@@ -27,13 +36,13 @@ class FetchedRecord:
         request_id: The server's `x-request-id`; `None` if it sent none.
     """
 
-    id: str
-    index: int
-    raw: bytes = attrs.field(repr=False)
-    attempts: int
-    elapsed: float
+    id: str = attrs.field(validator=_text)
+    index: int = attrs.field(validator=_count)
+    raw: bytes = attrs.field(repr=False, validator=instance_of(bytes))
+    attempts: int = attrs.field(validator=_count)
+    elapsed: float = attrs.field(validator=_seconds)
     at: datetime
-    request_id: str | None = None
+    request_id: str | None = attrs.field(default=None, validator=optional(_text))
 
 
 @attrs.frozen(kw_only=True)
@@ -54,17 +63,17 @@ class FailureRecord:
         request_id: The server's `x-request-id`; `None` if there is none.
     """
 
-    id: str
-    index: int
-    error: str
-    message: str
-    status: int | None = None
+    id: str = attrs.field(validator=_text)
+    index: int = attrs.field(validator=_count)
+    error: str = attrs.field(validator=_text)
+    message: str = attrs.field(validator=_text)
+    status: int | None = attrs.field(default=None, validator=optional(instance_of(int)))
     retryable: bool = False
-    stopped_by: str | None = None
-    attempts: int
-    elapsed: float
+    stopped_by: str | None = attrs.field(default=None, validator=optional(_text))
+    attempts: int = attrs.field(validator=_count)
+    elapsed: float = attrs.field(validator=_seconds)
     at: datetime
-    request_id: str | None = None
+    request_id: str | None = attrs.field(default=None, validator=optional(_text))
 
 
 @attrs.frozen(kw_only=True)
@@ -85,13 +94,15 @@ class JobStatus:
         forecast: Seconds that the ids which are left take at that rate; `None` without a rate.
     """
 
-    asked: int
-    duplicates: int
-    fetched: int
-    failed: int
-    failed_by: Mapping[str, int]
-    retryable: int
-    left: int
+    asked: int = attrs.field(validator=_count)
+    duplicates: int = attrs.field(validator=_count)
+    fetched: int = attrs.field(validator=_count)
+    failed: int = attrs.field(validator=_count)
+    failed_by: Mapping[str, int] = attrs.field(
+        validator=deep_mapping(key_validator=_text, value_validator=instance_of(int))
+    )
+    retryable: int = attrs.field(validator=_count)
+    left: int = attrs.field(validator=_count)
     started_at: datetime
     last_at: datetime | None
     rate: float | None
@@ -118,11 +129,13 @@ class Minute:
     at: datetime
     first_at: datetime
     last_at: datetime
-    fetched: int
-    failed: int
-    requests: int
-    retries: int
-    latencies: tuple[tuple[float, int], ...]
+    fetched: int = attrs.field(validator=_count)
+    failed: int = attrs.field(validator=_count)
+    requests: int = attrs.field(validator=_count)
+    retries: int = attrs.field(validator=_count)
+    latencies: tuple[tuple[float, int], ...] = attrs.field(
+        validator=deep_iterable(deep_iterable(instance_of((int, float))))
+    )
 
     def quantile(self, share: float) -> float | None:
         """The latency, in seconds, that this share (0.0 to 1.0) of the outcomes kept to."""

@@ -12,10 +12,12 @@ from __future__ import annotations
 import sqlite3
 import time
 from contextlib import closing, suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, get_type_hints
 from urllib.parse import quote
 
 from calls_async import Call, Caller, Contact, JournalError, PhoneNumber
+from calls_async.journal._printable import printable
 from calls_async.models import wire_names
 
 if TYPE_CHECKING:
@@ -192,6 +194,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
         db = _connect(path, "mode=rw", check_same_thread=False)
         try:
             _judge(path, *_marks(db))
+            _check_tables(path, db)
             db.execute("PRAGMA journal_mode = WAL")
             # NORMAL would keep what is committed when the process dies, but not when the power
             # does. To sync with each commit takes some milliseconds of the writing thread, twenty
@@ -219,6 +222,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
                 db.execute("PRAGMA query_only = ON")
                 db.execute("BEGIN")
                 _judge(path, *_marks(db))
+                _check_tables(path, db)
             except sqlite3.OperationalError:
                 # A reader makes the log's index beside the file, or takes it away at the end. In a
                 # folder that nobody may write to, and without a log, there is nothing to lock.
@@ -241,11 +245,16 @@ def translated(path: Path, exc: Exception) -> JournalError:
         case sqlite3.SQLITE_FULL:
             return JournalError(f"no room for the journal {path}: the disk or a quota is full")
         case sqlite3.SQLITE_CORRUPT:
-            return JournalError(f"{path} is truncated or damaged; it was left as it is")
+            return damaged(path)
         case sqlite3.SQLITE_NOTADB:
             return _foreign(path)
         case _:
             return _unusable(path, exc)
+
+
+def damaged(path: Path) -> JournalError:
+    """The error for a journal that holds what this package never writes."""
+    return JournalError(f"{path} is truncated or damaged; it was left as it is")
 
 
 def _code(exc: Exception) -> int:
@@ -255,7 +264,8 @@ def _code(exc: Exception) -> int:
 
 
 def _unusable(path: Path, exc: Exception) -> JournalError:
-    return JournalError(f"the journal {path} cannot be used: {exc}")
+    # SQLite quotes what it cannot read.
+    return JournalError(f"the journal {path} cannot be used: {printable(str(exc))}")
 
 
 def _foreign(path: Path) -> JournalError:
@@ -270,6 +280,30 @@ def _judge(path: Path, application: int, version: int) -> None:
             f"the journal {path} was made by a newer calls_async (version {version} of the file, "
             f"this one reads {VERSION}): install that; it was left as it is"
         )
+
+
+def _check_tables(path: Path, db: sqlite3.Connection) -> None:
+    """Make sure that the tables are tables.
+
+    In a stranger's file they may be views that never end, or have triggers that do something else.
+    """
+    names = {name for (name,) in db.execute(_NAMES_OF_TABLES)}
+    (triggers,) = db.execute("SELECT count(*) FROM sqlite_master WHERE type = 'trigger'").fetchone()
+    if triggers or not names.issuperset(_names()):
+        raise damaged(path)
+
+
+_NAMES_OF_TABLES: Final = (
+    # A virtual table has no page of its own.
+    "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0"
+)
+
+
+@cache
+def _names() -> frozenset[str]:
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(_TABLES)
+        return frozenset(name for (name,) in db.execute(_NAMES_OF_TABLES))
 
 
 def _marks(db: sqlite3.Connection) -> tuple[int, int]:
@@ -293,4 +327,7 @@ def _connect(path: Path, mode: str, **options: Any) -> sqlite3.Connection:
     db: sqlite3.Connection = sqlite3.connect(
         name, uri=True, timeout=_BUSY, isolation_level=None, **options
     )
+    # The file may be damaged, or a stranger's: see "Defense Against The Dark Arts" of SQLite.
+    db.execute("PRAGMA trusted_schema = OFF")
+    db.execute("PRAGMA cell_size_check = ON")
     return db

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Self
 from calls_async import JournalError
 from calls_async.journal import _rows, _schema
 from calls_async.journal._lock import Lock
+from calls_async.journal._place import as_path
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -42,7 +43,7 @@ class Store:
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, read_only: bool) -> Self:
         """Open what is there, or make it; see `Journal.open`."""
-        place = Path(os.path.realpath(path))
+        place = Path(os.path.realpath(as_path(path)))
         there = _schema.check(place)
         if read_only:
             if not there:
@@ -102,7 +103,11 @@ class Store:
         """A connection of its own, which sees the journal of one moment."""
         self._check_usable()
         with self._translating(), closing(_schema.open_reader(self.path)) as db:
-            yield db
+            try:
+                yield db
+            except (TypeError, ValueError, OverflowError, OSError) as exc:
+                # A number where a text should be, or a time that no calendar has.
+                raise _schema.damaged(self.path) from exc
 
     @contextmanager
     def writing(self) -> Generator[sqlite3.Connection]:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import os
 import secrets
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from calls_async.errors import OutputError
+from calls_async.journal._place import as_path
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from os import PathLike
+    from pathlib import Path
 
 _SHOWN: Final = 60
 """Characters of the name that the hidden file shows; a name that is as long as names may be leaves
@@ -33,10 +34,11 @@ def whole_file(out: str | PathLike[str], *, overwrite: bool) -> Generator[IO[byt
         overwrite: Whether a file of that name may be replaced.
 
     Raises:
+        ConfigurationError: No file can have that name.
         OutputError: It cannot be written there. What can be found before the first byte, is.
     """
     try:
-        path = Path(out).resolve()
+        path = as_path(out).resolve()
         _refuse(path, str(out), overwrite=overwrite)
         # Not `NAME.part`: of two who write the same file, each has a file of its own, and the last
         # one to finish wins. Not `tempfile`: its files can be read by their owner alone, for good.

@@ -19,18 +19,19 @@ import sys
 from codecs import BOM_UTF8
 from contextlib import closing, contextmanager
 from functools import partial
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
 from calls_async.errors import ConfigurationError, SourceError
 from calls_async.journal import _parquet
+from calls_async.journal._place import as_path
 
 if TYPE_CHECKING:
     from _csv import Reader
     from collections.abc import Generator, Iterable, Iterator, Sequence
     from os import PathLike
+    from pathlib import Path
 
 __all__ = [
     "STANDARD_INPUT",
@@ -82,8 +83,8 @@ class Source(Protocol):
 # --- Files ---------------------------------------------------------------------------------------
 
 
-def _as_path(path: str | PathLike[str]) -> Path | None:
-    return None if path == STANDARD_INPUT else Path(path)
+def _as_path(path: str | PathLike[str] | None) -> Path | None:
+    return None if path is None or path == STANDARD_INPUT else as_path(path)
 
 
 @attrs.frozen
@@ -142,6 +143,11 @@ class _File:
         return digest.hexdigest()
 
 
+def _refuse_other_than_text(option: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{option} must be a str, not {type(value).__name__}")
+
+
 def _identity(source: Any) -> bytes:
     """What is read, apart from the file's name: another column of the same file is another list."""
     options = attrs.asdict(source, filter=lambda field, _: field.name != "path")
@@ -184,7 +190,8 @@ class CsvColumn(_File):
         delimiter: The character between cells; `None` to find it, which for a position is a comma.
 
     Raises:
-        ConfigurationError: A column is named where there is no header, or the position is negative.
+        ConfigurationError: A column is named where there is no header, the position is negative, or
+            the delimiter is no single character.
     """
 
     column: str | int
@@ -192,19 +199,29 @@ class CsvColumn(_File):
     delimiter: str | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
+        if not isinstance(self.column, int):
+            _refuse_other_than_text("column", self.column)
         if isinstance(self.column, str) and not self.header:
             raise ConfigurationError(
                 f"without a header there is no column {self.column!r}: give its position, from 0"
             )
         if isinstance(self.column, int) and self.column < 0:
             raise ConfigurationError("the position of a column counts from 0")
+        if self.delimiter is not None:
+            _refuse_other_than_text("delimiter", self.delimiter)
+            if len(self.delimiter) != 1 or self.delimiter in ' "\r\n':
+                raise ConfigurationError("the delimiter must be one character, such as ';'")
 
     def __iter__(self) -> Iterator[str]:
         lines = self._lines()
         first = next(lines, None)
         if first is None:
             return
-        reader = csv.reader(_chained(first, lines), delimiter=self._delimiter(first), strict=True)
+        try:
+            delimiter = self._delimiter(first)
+        except csv.Error as exc:  # a first line that is no header, and longer than any cell may be
+            raise self._wrong(1, f"no valid CSV: {exc}") from exc
+        reader = csv.reader(_chained(first, lines), delimiter=delimiter, strict=True)
         try:
             yield from self._ids(reader)
         except csv.Error as exc:
@@ -270,6 +287,9 @@ class JsonlField(_File):
 
     field: str
 
+    def __attrs_post_init__(self) -> None:
+        _refuse_other_than_text("field", self.field)
+
     def __iter__(self) -> Iterator[str]:
         names = self.field.split(".")
         for number, line in enumerate(self._lines(), 1):
@@ -322,6 +342,7 @@ class ParquetColumn(_File):
     column: str
 
     def __attrs_post_init__(self) -> None:
+        _refuse_other_than_text("column", self.column)
         _refuse_standard_input(self)
 
     def __iter__(self) -> Iterator[str]:
@@ -351,6 +372,7 @@ class SqliteQuery(_File):
     query: str
 
     def __attrs_post_init__(self) -> None:
+        _refuse_other_than_text("query", self.query)
         _refuse_standard_input(self)
 
     def __iter__(self) -> Iterator[str]:
@@ -369,6 +391,8 @@ class SqliteQuery(_File):
         connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
         # "mode=ro" speaks of this file alone: ATTACH and VACUUM INTO could still make others.
         connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        # The file may be a stranger's: its views may not call what could touch anything else.
+        connection.execute("PRAGMA trusted_schema = OFF")
         return connection
 
     def _ids(self, rows: sqlite3.Cursor) -> Iterator[str]:

@@ -30,6 +30,7 @@ SWEEPS = (
     "connections",
     "cancellations",
     "closings",
+    "secrets",
 )
 """Each is a module of this folder with `async def sweep(*, short: bool) -> Tally`."""
 SHOWN = 20

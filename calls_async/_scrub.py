@@ -1,0 +1,235 @@
+r"""What others write of a secret; the rule: six characters of it in a row are taken out of a text.
+
+A server may echo the key, in an error page or a header: whole or cut off, as it came, or as the
+framework behind it writes texts. So a secret is looked for
+
+- in pieces: any six characters in a row, in upper or lower case;
+- as it is, in hexadecimal, and in base64 (of any text that it stands in, such as `Bearer KEY`);
+- through escapes: `%5A`, `\u005a`, `\x5a`, `\/`, `&#90;`, `&#x5a;`, `&amp;` and their like, also
+  where escaped text was escaped again.
+
+Not looked for is what nobody writes by accident: reversed, compressed or encrypted texts.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from bisect import bisect_right
+from html.entities import html5
+from itertools import islice
+from typing import TYPE_CHECKING, Final, NoReturn, final
+
+from calls_async.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+MASK: Final = "***"
+RUN: Final = 6
+"""Characters of a secret that are taken out; fewer are none, and stand in words and numbers."""
+
+_HINT: Final = 3
+"""Characters by which a place that may hold something is found quickly."""
+
+
+@final
+class Scrubber:
+    """Takes one secret out of texts.
+
+    Args:
+        prefix: What stands before the secret and is none, such as `sk_live_`.
+        secret: The secret. One that is too short to be looked for in pieces is looked for as a
+            whole, together with its prefix.
+    """
+
+    __slots__ = ("_hint", "_hints", "_marks", "_stride")
+
+    def __init__(self, prefix: str, secret: str) -> None:
+        pieces = _pieces(secret.encode(), prefix.encode()) or _wholes((prefix + secret).encode())
+        self._marks: dict[int, set[bytes]] = {}
+        for piece in pieces:
+            self._marks.setdefault(len(piece), set()).add(piece)
+        # Whoever looks at so many characters in a row, every so often, misses no mark.
+        shortest = min(self._marks)
+        self._hint = min(_HINT, shortest)
+        self._stride = shortest - self._hint + 1
+        self._hints = {hint for piece in pieces for hint in _windows(piece, self._hint)}
+
+    def __call__(self, data: bytes) -> bytes:
+        """`data` with a mask in place of whatever it holds of the secret."""
+        spans = [
+            (text.origin(start), text.origin(end))
+            for text in _readings(data)
+            for start, end in self._found(text.read.lower())
+        ]
+        if not spans:
+            return data
+        scrubbed = bytearray()
+        done = 0
+        for start, end in _joined(spans):
+            scrubbed += data[done:start] + MASK.encode()
+            done = end
+        return bytes(scrubbed + data[done:])
+
+    def _found(self, text: bytes) -> Iterator[tuple[int, int]]:
+        """From where to where in `text` there is something of the secret."""
+        hint, hints = self._hint, self._hints
+        for at in range(0, len(text) - hint + 1, self._stride):
+            if text[at : at + hint] in hints:
+                for size, marks in self._marks.items():
+                    for start in range(max(0, at + hint - size), at + 1):
+                        if text[start : start + size] in marks:
+                            yield start, start + size
+
+    def __reduce__(self) -> NoReturn:
+        raise ConfigurationError("what knows an API key is never pickled")
+
+
+def _joined(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The same places in their order, those that touch as one."""
+    ordered = iter(sorted(spans))
+    since, until = next(ordered)
+    for start, end in ordered:
+        if start > until:
+            yield since, until
+            since = start
+        until = max(until, end)
+    yield since, until
+
+
+# --- Writing -------------------------------------------------------------------------------------
+
+
+def _pieces(secret: bytes, known: bytes) -> set[bytes]:
+    """What shows that six characters of the secret, and not of what all know, are in a text."""
+    pieces: set[bytes] = set()
+    for text in _readings(secret):
+        # A key may hold its own prefix once more, which is still no secret.
+        pieces |= _windows(text.read.lower(), RUN) - _windows(known.lower(), RUN)
+    if len(secret) >= RUN:
+        pieces |= _windows(secret.hex().encode(), 2 * RUN)
+        for core in _in_base64(secret):
+            pieces |= _windows(core.lower(), min(len(core), _RUN_IN_BASE64))
+    return pieces
+
+
+def _wholes(text: bytes) -> set[bytes]:
+    """What shows that all of a text is in another one."""
+    wholes = {reading.read.lower() for reading in _readings(text)}
+    if len(text) >= RUN:
+        wholes |= {text.hex().encode(), *map(bytes.lower, _in_base64(text))}
+    return wholes
+
+
+def _windows(text: bytes, size: int) -> set[bytes]:
+    return {text[start : start + size] for start in range(len(text) - size + 1)}
+
+
+_RUN_IN_BASE64: Final = -(-8 * RUN // 6)
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+
+
+def _in_base64(text: bytes) -> Iterator[bytes]:
+    """The characters that hold bits of `text` alone, wherever it stands in a longer text."""
+    for ahead in range(3):
+        whole = b64encode(bytes(ahead) + text)
+        core = whole[-(-8 * ahead // 6) : 8 * (ahead + len(text)) // 6]
+        yield core
+        yield core.translate(_URL_SAFE)
+
+
+# --- Reading -------------------------------------------------------------------------------------
+
+_ESCAPE: Final = re.compile(
+    rb"""
+      (?: % | [%\\]u00 | \\x ) (?P<hex> [2-7][0-9a-f] )
+    | \\u\{ 0* (?P<braced> [2-7][0-9a-f] ) \}
+    | &\#x 0* (?P<entity> [2-7][0-9a-f] ) ;?
+    | &\# 0* (?P<decimal> 3[2-9] | [4-9][0-9] | 1[01][0-9] | 12[0-6] ) (?![0-9]) ;?
+    | & (?P<name> [a-z]{2,8} ) ;
+    | \\ (?P<itself> [!-/:-@\[-`{-~] )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What stands for one printable ASCII character: no other can be in a key."""
+
+_NAMES: Final = {
+    name[:-1].encode(): char.encode()
+    for name, char in html5.items()
+    if name.endswith(";") and len(char) == 1 and "!" <= char <= "~"
+}
+
+_DEEPEST: Final = 3
+"""How often a text may have been escaped."""
+_MOST: Final = 20_000
+"""Escapes that are read in one text: more would hold up the event loop, and are no echo."""
+
+
+class _Reading:
+    """A text with its escapes read, that knows where each character was written."""
+
+    __slots__ = ("_at", "_outer", "_written", "read")
+
+    def __init__(self, read: bytes, at: list[int], written: list[int], outer: _Origin) -> None:
+        self.read = read
+        self._at = at
+        self._written = written
+        self._outer = outer
+
+    def origin(self, position: int) -> int:
+        """Where the character at this position begins in the text as it came."""
+        last = bisect_right(self._at, position) - 1
+        return self._outer(self._written[last] + position - self._at[last])
+
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    _Origin: TypeAlias = Callable[[int], int]
+
+
+def _readings(data: bytes) -> Iterator[_Reading]:
+    """The text as it came, and with its escapes read once, twice and so on."""
+    text = _Reading(data, [0], [0], int)
+    yield text
+    for _ in range(_DEEPEST):
+        inner = _unescaped(text)
+        if inner is None:
+            return
+        text = inner
+        yield text
+
+
+def _unescaped(text: _Reading) -> _Reading | None:
+    """The text with its escapes read; `None` if there are none."""
+    data = text.read
+    read = bytearray()
+    at, written = [0], [0]
+    done = 0
+    for found in islice(_ESCAPE.finditer(data), _MOST):
+        char = _meant(found)
+        if char is None:
+            continue
+        start, end = found.span()
+        read += data[done:start]
+        at += (len(read), len(read) + 1)
+        written += (start, end)
+        read += char
+        done = end
+    return _Reading(bytes(read + data[done:]), at, written, text.origin) if done else None
+
+
+def _meant(found: re.Match[bytes]) -> bytes | None:
+    """The character that an escape stands for; `None` if it is none that a key may have."""
+    kind = found.lastgroup or ""
+    text = found[kind]
+    match kind:
+        case "itself":
+            return text
+        case "name":
+            return _NAMES.get(text)
+        case "decimal":
+            return bytes([int(text)])
+        case _:
+            return bytes([int(text, 16)])
