@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.proof.tally import Tally
 
-SWEEPS: tuple[str, ...] = ()
+SWEEPS: tuple[str, ...] = ("tls",)
 """Each is a module of this folder with `async def sweep(*, short: bool) -> Tally`."""
 SHOWN = 20
 """Bad cases that are named."""
