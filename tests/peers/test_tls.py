@@ -53,7 +53,7 @@ def nginx(installed, authority, tmp_path):  # noqa: ARG001 (it skips)
     authority.cert_pem.write_to_path(tmp_path / "authority.pem")
     more = "".join(
         SERVER.format(name=name, certificate="good" if name in SPECIAL else name, more=special)
-        for name, special in ({name: "" for name in CERTIFICATES} | SPECIAL).items()
+        for name, special in (dict.fromkeys(CERTIFICATES, "") | SPECIAL).items()
     )
     with running(tmp_path, more=more) as server:
         yield server
@@ -101,7 +101,7 @@ async def test_an_authority_that_nobody_knows(nginx):
 
 
 async def test_a_client_certificate(nginx, authority):
-    """The server shakes hands with anybody, and answers 400 to who showed none; given one, a record."""
+    """Who shows none gets a 400 when the handshake is over, and who shows one its record."""
     with pytest.raises(StatusError) as failure:
         await get(nginx, "demanding", authority)
     assert failure.value.status == 400
