@@ -7,6 +7,7 @@ use the same ones. `nox` alone runs everything that the running interpreter can 
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 import tarfile
 import zipfile
@@ -129,12 +130,33 @@ def simulation(session: nox.Session) -> None:
 
 @nox.session
 def peers(session: nox.Session) -> None:
-    """The client against a real nginx, in real time; `-- --short` leaves out the long table."""
+    """The client against servers of others, in real time; `-- --short`: nginx alone, no table."""
     session.install(".[test]")
-    # -raP: why anything was skipped, and what the short forms measured.
-    session.run("python", "-m", "pytest", "-m", "peer", "-raP", "tests/peers")
-    if "--short" not in session.posargs:
-        session.run("python", "-m", "tests.peers")
+    pytest = ("python", "-m", "pytest", "-m", "peer", "-raP")  # -raP: what was skipped, or measured
+    if "--short" in session.posargs:
+        modules = ("test_nginx", "test_connections", "test_limits", "test_tls")
+        session.run(*pytest, *(f"tests/peers/{name}.py" for name in modules))
+        return
+    session.install("httpbin==0.10.4")
+    session.run(*pytest, "tests/peers", env={"CALLS_PEERS_NODE": node_programs(session)})
+    session.run("python", "-m", "tests.peers")
+
+
+def node_programs(session: nox.Session) -> str:
+    """A folder with WireMock and Prism, as far as npm can get them; the tests say what is missing.
+
+    No package's own scripts are run: those of Prism's would tell its makers of the installation.
+    """
+    folder = str(Path(session.create_tmp()).resolve() / "node")
+    if shutil.which("npm") is None:
+        session.log("there is no npm, so no WireMock and no Prism")
+        return folder
+    packages = ("wiremock@3.13.2", "@stoplight/prism-cli@5.16.0")
+    quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+    anyhow = range(256)  # whatever npm's exit code is: the tests find out what came of it
+    command = ("npm", "install", "--prefix", folder, *quiet, *packages)
+    session.run(*command, external=True, success_codes=anyhow)
+    return folder
 
 
 @nox.session

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Connector(aiohttp.TCPConnector):
-    """aiohttp's own connector, apart from that.
+    """aiohttp's own, except that it hands out no connection on which something came unasked.
 
     It sets no limit, because the permits are one: aiohttp would count the wait for a connection
     against the request. And a fork's child leaves it alone: when its copy there is collected,

@@ -1,30 +1,24 @@
-"""One nginx, as Debian and others ship it; the rule: it ends with who started it.
-
-It listens on loopback, on ports that were free a moment ago, and writes only into its own folder.
-So a server that a killed run left over disturbs nobody, and ends by itself after some minutes.
-"""
+"""One nginx, as Debian and others ship it; the rule: it writes only into its own folder."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import shutil
 import signal
-import socket
-import subprocess
-import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from tests.documents import example
+from tests.peers.process import free_ports, happens, killed, launched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import subprocess
+    from collections.abc import Iterator
 
 TEMPLATE: Final = (Path(__file__).parent / "nginx.conf").read_text(encoding="utf-8")
 
@@ -36,13 +30,6 @@ PROGRAM: Final = shutil.which(
 MISSING: Final = (
     "nginx is not installed (Debian: apt-get install --no-install-recommends nginx-light)"
 )
-
-LONGEST: Final = 600
-"""Seconds after which a server that nobody stopped ends by itself."""
-
-PORTS: Final = range(20_000, 30_000)
-"""Below the ports that systems give to outgoing connections (Linux: from 32768), so that no client
-takes a server's port while that is down, not even one that connects to itself."""
 
 
 @attrs.frozen(kw_only=True)
@@ -115,10 +102,11 @@ class Nginx:
             RuntimeError: It does not start.
         """
         if not self._ports:
-            self._ports = _free_ports(TEMPLATE + self.more)
+            names = {*re.findall(r"@port:(\w+)@", TEMPLATE + self.more), "nobody"}
+            self._ports = free_ports(*sorted(names))
         self._configure()
         self._launch()
-        if _happens(lambda: self._master is not None or self._exited) and not self._exited:
+        if happens(lambda: self._master is not None or self._exited) and not self._exited:
             return
         self.kill()
         raise RuntimeError(f"nginx does not start: {self._complaints()}")
@@ -131,18 +119,15 @@ class Nginx:
 
     def kill(self) -> None:
         """End all its processes at once, as a crash would."""
-        if self._process is None:
-            return
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)  # the group is its own, see _launch
-        self._process.wait()
-        self._process = None
+        if self._process is not None:
+            killed(self._process)
+            self._process = None
 
     def stop(self) -> None:
         """End in good order, the log complete; by force if that takes long."""
         if not self._exited:
             self._signal(signal.SIGTERM)
-            _happens(lambda: self._exited)
+            happens(lambda: self._exited)
         self.kill()
 
     def _configure(self) -> None:
@@ -156,11 +141,8 @@ class Nginx:
     def _launch(self) -> None:
         assert PROGRAM is not None, MISSING
         (self.folder / "nginx.pid").unlink(missing_ok=True)
-        command = [PROGRAM, "-p", f"{self.folder}/", "-e", "error.log", "-c", "nginx.conf"]
-        if bounded := shutil.which("timeout"):  # who is killed cannot stop its server
-            command = [bounded, "--kill-after=5", str(LONGEST), *command]
-        self._process = subprocess.Popen(  # noqa: S603 (the command is this file's)
-            command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        self._process = launched(
+            PROGRAM, "-p", f"{self.folder}/", "-e", "error.log", "-c", "nginx.conf"
         )
 
     @property
@@ -194,29 +176,3 @@ def running(folder: Path, *, more: str = "", behind: int | None = None) -> Itera
         yield nginx
     finally:
         nginx.stop()
-
-
-def _free_ports(configuration: str) -> dict[str, int]:
-    """A free port for each name that the configuration uses, and one for nobody."""
-    names = {*re.findall(r"@port:(\w+)@", configuration), "nobody"}
-    candidates = iter(random.sample(PORTS, len(PORTS)))
-    return {name: next(port for port in candidates if _is_free(port)) for name in sorted(names)}
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def _happens(condition: Callable[[], bool]) -> bool:
-    """Whether it does within 10 seconds."""
-    until = time.monotonic() + 10.0
-    while not condition():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.005)
-    return True

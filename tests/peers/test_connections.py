@@ -29,6 +29,7 @@ async def test_connections_that_do_not_live_long(nginx):
     nginx.stop()
     assert requests == len(nginx.log()) == 120
     assert max(line.place for line in nginx.log()) == 3
+    assert {line.encoding for line in nginx.log()} == {""}  # it would compress, if it were asked
 
 
 async def test_a_close_without_an_answer_once_in_a_while(nginx):
@@ -99,6 +100,8 @@ async def test_a_graceful_reload_in_the_middle_of_a_batch(nginx):
     [
         ("same", 301, "/v1/calls/found"),
         ("other", 307, "http://127.0.0.1:{plain}/v1/calls/other"),
+        ("name", 308, "http://localhost:{plain}/v1/calls/name"),
+        ("file", 302, "file:///etc/hostname"),
         ("loop", 302, "/v1/calls/loop"),
     ],
 )

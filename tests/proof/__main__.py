@@ -31,6 +31,7 @@ SWEEPS = (
     "cancellations",
     "closings",
     "secrets",
+    "tls",
 )
 """Each is a module of this folder with `async def sweep(*, short: bool) -> Tally`."""
 SHOWN = 20
