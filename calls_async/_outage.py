@@ -10,7 +10,10 @@ turns away dozens of requests within milliseconds and answers the next. Nor can 
 number of them: a client with a single permit needs minutes for twenty timeouts. So an outage is
 
 - twenty failures in a row, in at least one second without any answer, or
-- three failures in a row, in at least five seconds without any answer.
+- three failures in a row, in at least five seconds without any answer, or
+- three failures in a row, the last of them one that repeats: the secure connection was refused.
+  Nobody backs off after that, for it is not tried again, so that a batch would open connections at
+  full speed until the second is over.
 
 Silence is counted from the last answer or, if that was longer ago, from the start of the first
 attempt that failed after it. An idle hour is no silence, while one wave of timeouts is as long as
@@ -64,12 +67,13 @@ class Outage:
         self._last_answer = now
         return ended
 
-    def failed(self, *, started: float, now: float) -> bool:
+    def failed(self, *, started: float, now: float, lasting: bool = False) -> bool:
         """Note a failure of any request, a probe or not.
 
         Args:
             started: When the request was started, in seconds of the caller's clock.
             now: The time, in seconds of the same clock.
+            lasting: Whether trying again brings the same, as with a certificate that expired.
 
         Returns:
             Whether a hold begins.
@@ -79,7 +83,7 @@ class Outage:
         self._failures += 1
         silence = now - self.since
         nobody_home = (self._failures >= MANY and silence >= BRIEF) or (
-            self._failures >= FEW and silence >= LONG
+            self._failures >= FEW and (lasting or silence >= LONG)
         )
         if self.holding or not nobody_home:
             return False

@@ -165,7 +165,7 @@ class Batch(Scope):
         self._on_sleep = on_sleep
         self._loop = asyncio.get_running_loop()
         self._patience = patience
-        self._since = self._loop.time()
+        self._since = self._idle_since = self._loop.time()
         self._under_way = 0
 
     async def sleep(self, seconds: float) -> bool:
@@ -174,14 +174,18 @@ class Batch(Scope):
         return await super().sleep(seconds)
 
     def began(self) -> None:
-        """Patience begins when the first call is under way."""
+        """Patience goes on where it stood when the last call ended."""
+        # It does not begin anew: while a batch holds there may be one worker alone, and between
+        # two of its ids there is always a moment in which nothing is under way.
         if not self._under_way:
-            self._since = self._loop.time()
+            self._since += self._loop.time() - self._idle_since
         self._under_way += 1
 
     def ended(self) -> None:
         """See `began`."""
         self._under_way -= 1
+        if not self._under_way:
+            self._idle_since = self._loop.time()
 
     def answered(self) -> None:
         """Patience begins anew."""

@@ -28,6 +28,7 @@ from calls_async.errors import (
     DeadlineExceededError,
     MismatchedCallError,
     RateLimitedError,
+    TLSError,
 )
 from calls_async.events import CoolDownEntered, Event, OutageEntered, OutageLeft, PaceChanged
 
@@ -254,7 +255,9 @@ class Throttle:
         overloaded = status in THROTTLING or isinstance(error, AttemptTimeoutError | ConnectError)
         if overloaded and not permit.probe:
             self._concurrency.overloaded(started=started, now=now)
-        if not isinstance(error, _NEITHER) and self._outage.failed(started=started, now=now):
+        if not isinstance(error, _NEITHER) and self._outage.failed(
+            started=started, now=now, lasting=isinstance(error, TLSError)
+        ):
             changes.append(OutageEntered(at=now, seconds=self.silent_for()))
         return changes
 

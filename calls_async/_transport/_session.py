@@ -13,6 +13,7 @@ This room, with the connector beside it, is the only door to aiohttp.
 from __future__ import annotations
 
 import re
+import ssl as tls
 import urllib.request
 from typing import TYPE_CHECKING, Final
 
@@ -221,6 +222,14 @@ class _ConnectionLostError(Exception):
     """A disconnect, under a name on which aiohttp does not send the request again by itself."""
 
 
+class _CertificateRefusedError(Exception):
+    """The server wants a client certificate, or another one.
+
+    With TLS 1.3 it says so when the client's side of the handshake is over and the request on its
+    way (RFC 8446, section 4.4.2.4), so that to aiohttp it is a connection that was lost.
+    """
+
+
 async def _single_try(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
@@ -231,13 +240,24 @@ async def _single_try(
         raise  # nothing was sent, and aiohttp does not try these again
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
         # A disconnect's own text holds what had arrived of the answer until then.
-        lost = _ConnectionLostError(str(exc) if isinstance(exc, OSError) else "by the server")
+        told = str(exc) if isinstance(exc, OSError) else "by the server"
+        refused = _refuses_certificate(exc.__cause__)
+        lost = _CertificateRefusedError(told) if refused else _ConnectionLostError(told)
     raise lost  # out here, so that aiohttp's exception is not its context
+
+
+_REFUSALS: Final = re.compile("_ALERT_.*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")
+"""OpenSSL's names of the alerts that are about a certificate."""
+
+
+def _refuses_certificate(cause: BaseException | None) -> bool:
+    """Whether a connection was lost because of the client's certificate."""
+    return isinstance(cause, tls.SSLError) and bool(_REFUSALS.search(cause.reason or ""))
 
 
 _TABLE: Final[tuple[tuple[tuple[type[Exception], ...], type[TransportError], str], ...]] = (
     (
-        (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch),
+        (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, _CertificateRefusedError),
         TLSError,
         "the secure connection was refused",
     ),

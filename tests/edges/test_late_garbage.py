@@ -12,9 +12,6 @@ from tests.waiting import until
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-@pytest.mark.xfail(
-    reason="aiohttp leaves the reader waiting: the attempt's time ends it", strict=True
-)
 async def test_garbage_after_the_head_ends_the_attempt_at_once():
     """It is a garbled answer, not a slow one: nobody waits for more of it."""
     seen = []

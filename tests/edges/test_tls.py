@@ -101,7 +101,6 @@ class Refusing(FakeTransport):
         return await super().get(call_id, key, fresh=fresh)
 
 
-@pytest.mark.xfail(reason="a batch does not hold, and its patience never ends", strict=True)
 @in_virtual_time
 async def test_a_batch_does_not_hammer_a_refused_certificate():
     """After the first wave there is a probe now and then, and after `patience` nothing is sent."""
@@ -117,7 +116,6 @@ async def test_a_batch_does_not_hammer_a_refused_certificate():
     assert len(unsent) + transport.handshakes == 5000
 
 
-@pytest.mark.xfail(reason="a batch does not hold, and its patience never ends", strict=True)
 @in_virtual_time
 async def test_a_batch_goes_on_once_the_certificate_holds():
     """Only the ids that met the bad certificate are lost; none of them was tried again."""

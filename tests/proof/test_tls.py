@@ -9,7 +9,6 @@ pytest.importorskip("trustme", reason="trustme is not installed: no certificates
 from tests.proof.tls import BOTH, KINDS, sweep
 
 
-@pytest.mark.xfail(reason="a client certificate refused under TLS 1.3 is retried", strict=True)
 async def test_every_refusal_says_which_check_failed():
     """Either the record, or one `TLSError` that names the check, after one connection."""
     tally = await sweep(short=True)
