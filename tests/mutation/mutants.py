@@ -97,12 +97,17 @@ class _Finder(cst.CSTVisitor):
 
 def _is_left_alone(node: cst.CSTNode) -> bool:
     match node:
-        case cst.Annotation() | cst.Decorator():
+        case (
+            cst.Annotation()
+            | cst.Decorator()
+            # Type checkers judge it.
+            | cst.AnnAssign(annotation=cst.Annotation(annotation=cst.Name(value="TypeAlias")))
+            # Nothing runs it; tests/test_house.py compares it with the names.
+            | cst.Assign(targets=[cst.AssignTarget(target=cst.Name(value="__all__"))])
+            # Infinity; `float` reads it in any case.
+            | cst.Call(func=cst.Name(value="float"), args=[cst.Arg(value=cst.SimpleString())])
+        ):
             return True
-        case cst.Assign(targets=[cst.AssignTarget(target=cst.Name(value="__all__"))]):
-            return True  # nothing runs it; tests/test_house.py compares it with the names
-        case cst.Call(func=cst.Name(value="float"), args=[cst.Arg(value=cst.SimpleString())]):
-            return True  # infinity; `float` reads it in any case
         case cst.Call(func=cst.Name(value=name)):
             return name in _NEVER_CHANGED
         case cst.SimpleString(prefix=prefix, raw_value=text):
