@@ -60,13 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in names:
         subject = Subject(name, [f"tests/{file}" for file in TESTS[name]])
         tried = mutants(subject.file.read_text(encoding="utf-8"))
-        left = [(mutant, mutant.difference()) for mutant in survivors(subject, tried)]
+        left = [(mutant, mutant.change()) for mutant in survivors(subject, tried)]
         known = reasons(name)
         strange = [entry for entry in left if entry[1] not in known]
         say(row(name, len(tried), len(left), len(left) - len(strange)))
         findings += [shown(name, *entry) for entry in strange]
-        stale = known - {difference for _, difference in left}
-        findings += [f"{name}: in {REASONS.name}, but no survivor: {was}" for was, _ in stale]
+        stale = known - {change for _, change in left}
+        findings += [f"{name}: in {REASONS.name}, but no survivor: {change}" for change in stale]
         total += len(tried)
         survived += len(left)
         explained += len(left) - len(strange)
@@ -85,10 +85,10 @@ def pure_modules() -> set[str]:
     return {module.removeprefix("calls_async.") for module in pure}
 
 
-def reasons(name: str) -> set[tuple[str, str]]:
-    """The survivors of a module that have a reason: what stood there, and what stands there."""
+def reasons(name: str) -> set[tuple[str, ...]]:
+    """The changes of a module that may survive."""
     groups = tomllib.loads(REASONS.read_text(encoding="utf-8")).get(name, ())
-    return {(was, became) for group in groups for was, became in group["changes"]}
+    return {tuple(change) for group in groups for change in group["changes"]}
 
 
 def say(line: str) -> None:
@@ -104,12 +104,11 @@ def row(name: str, total: int, survived: int, explained: int) -> str:
     return f"| {name} | {total:,} | {killed:,} | {survived} | {explained} | {score} |"
 
 
-def shown(name: str, mutant: Mutant, difference: tuple[str, str]) -> str:
-    """A survivor, so that its last line can be copied to survivors.toml."""
-    quoted = ", ".join(f"'{part}'" if "'" not in part else repr(part) for part in difference)
-    return (
-        f"{name}, line {mutant.line}, {mutant.function or 'outside of functions'}:\n  [{quoted}],"
-    )
+def shown(name: str, mutant: Mutant, change: tuple[str, ...]) -> str:
+    """A survivor; its second line can be copied to survivors.toml."""
+    marks = {part: "'''" if "'" in part else "'" for part in change}
+    quoted = ", ".join(f"{mark}{part}{mark}" for part, mark in marks.items())
+    return f"{name}, line {mutant.line}:\n  [{quoted}],"
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from mutmut.mutation.mutators import mutation_operators
 
 _PROSE = re.compile(r"[a-z,.;:')] [a-zA-Z(']")
 """A space between words; a regular expression or a name on the wire has none."""
+_COMMENT = re.compile(r"  # .*")
 _NEVER_CHANGED = frozenset({"len", "isinstance"})
 """Functions that only raise when an argument is taken away; mutmut leaves them alone as well."""
 
@@ -42,13 +43,14 @@ class Mutant:
         assert isinstance(changed, cst.Module)
         return changed.code
 
-    def difference(self) -> tuple[str, str]:
-        """The lines that differ, before and after, without their indentation."""
+    def change(self) -> tuple[str, str, str]:
+        """Where, and the lines that differ, before and after, without indentation and comments."""
         lines = list(difflib.ndiff(self._module.code.splitlines(), self.source().splitlines()))
         before, after = (
-            " ".join(line[2:].strip() for line in lines if line.startswith(sign)) for sign in "-+"
+            " ".join(_COMMENT.sub("", line[2:]).strip() for line in lines if line.startswith(sign))
+            for sign in "-+"
         )
-        return before, after
+        return self.function or "", before, after
 
 
 def mutants(source: str) -> list[Mutant]:
