@@ -102,8 +102,9 @@ def _is_left_alone(node: cst.CSTNode) -> bool:
         case (
             cst.Annotation()
             | cst.Decorator()
-            # Type checkers judge it.
+            # Type checkers judge these.
             | cst.AnnAssign(annotation=cst.Annotation(annotation=cst.Name(value="TypeAlias")))
+            | cst.Assign(value=cst.Call(func=cst.Name(value="TypeVar")))
             # Nothing runs it; tests/test_house.py compares it with the names.
             | cst.Assign(targets=[cst.AssignTarget(target=cst.Name(value="__all__"))])
             # Infinity; `float` reads it in any case.

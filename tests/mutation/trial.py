@@ -223,13 +223,14 @@ def _functions(holder: Any, prefix: str = "") -> Iterator[tuple[str, FunctionTyp
     """The functions and methods of a module or a class, by their qualified names."""
     module = getattr(holder, "__module__", None) or holder.__name__
     for name, value in vars(holder).items():
-        if isinstance(value, type) and value.__module__ == module:
-            yield from _functions(value, f"{prefix}{name}.")
+        path = f"{prefix}{name}"
+        if isinstance(value, type) and (value.__module__, value.__qualname__) == (module, path):
+            yield from _functions(value, f"{path}.")
         inner: Any = value
         for wrapping in ("fget", "__func__", "__wrapped__"):  # property, classmethod, cache
             inner = getattr(inner, wrapping, inner)
         if isinstance(inner, FunctionType) and inner.__module__ == module:
-            yield f"{prefix}{name}", inner
+            yield path, inner
 
 
 def _swapped(function: FunctionType, mutant: Mutant) -> bool:

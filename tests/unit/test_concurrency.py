@@ -207,14 +207,13 @@ def test_what_was_sent_at_the_time_of_the_cut_met_the_same_queue():
     """Only what is sent after the cut can tell whether it was enough."""
     concurrency = Concurrency(8)
     take(concurrency, 0.1)
+    cut = 100.25
     for _ in range(4):
-        concurrency.succeeded(8, started=100.0, now=100.8)
-    assert concurrency.limit == 1
+        concurrency.succeeded(8, started=100.0, now=cut)
+    assert concurrency.limit == 3
     for _ in range(4):
-        concurrency.succeeded(1, started=100.8, now=101.8)
-    assert concurrency.limit == 1
-    succeed(concurrency, 1)
-    assert concurrency.limit == 2
+        concurrency.succeeded(3, started=cut, now=cut + 1.0)
+    assert concurrency.limit == 3
 
 
 def test_timeouts_are_slow_answers():

@@ -21,6 +21,7 @@ RETRY_AFTER = json.loads((VECTORS / "retry_after.json").read_text("utf-8"))
 RATELIMIT = json.loads((VECTORS / "ratelimit.json").read_text("utf-8"))
 NOW: int = RETRY_AFTER["now_epoch"]
 DATE: str = RETRY_AFTER["now"]
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 FAR_OFF = 4e9  # a clock that is wrong by decades
 
 
@@ -165,7 +166,7 @@ def test_every_month_has_its_name(month):
     """In all three forms, and in any case."""
     date = datetime(2022, month, 7, 8, 9, 10, tzinfo=UTC)
     later = datetime(2022, month, 7, 8, 9, 40, tzinfo=UTC).timestamp()
-    name = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()[month - 1]
+    name = MONTHS[month - 1]
     for told in (
         f"Fri, 07 {name} 2022 08:09:40 GMT",
         f"friday, 07-{name.lower()}-22 08:09:40 gmt",
