@@ -80,11 +80,13 @@ def survivors(subject: Subject, mutants: Sequence[Mutant]) -> Iterator[Mutant]:
     """The mutants that no test notices.
 
     Raises:
-        RuntimeError: The tests fail without any change.
+        RuntimeError: The tests fail without any change, or pass without the module.
     """
     _preload()
     if _forked(lambda: _cold(subject, subject.file.read_text(encoding="utf-8"))) != SURVIVED:
         raise RuntimeError(f"the tests of {subject.name} fail on the module as it is")
+    if _forked(lambda: _cold(subject, "1 / 0")) == SURVIVED:
+        raise RuntimeError(f"what is done to {subject.name} does not reach its tests")
     ends = _warm_ends(subject, mutants)
     for number, mutant in enumerate(mutants):
         end = ends.get(number, UNDECIDED)
@@ -141,6 +143,8 @@ class _Changed(SourceFileLoader, MetaPathFinder):
 
 def _cold(subject: Subject, source: str) -> int:
     sys.meta_path.insert(0, _Changed(subject, source))
+    # Now, because pytest's own finder would go before ours: the package is one of its plugins.
+    importlib.import_module(subject.module)
     return int(pytest.main([*OPTIONS, *subject.tests]))
 
 
@@ -208,6 +212,7 @@ def _warm_ends(subject: Subject, mutants: Sequence[Mutant]) -> dict[int, int]:
 
     def work() -> int:
         judge = _Judge(subject, mutants, sent)
+        importlib.import_module(subject.module)
         return int(pytest.main([*OPTIONS, *subject.tests], plugins=[judge]))
 
     code = _forked(work, limited=False)
