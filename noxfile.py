@@ -167,6 +167,16 @@ def instructions(session: nox.Session) -> None:
 
 
 @nox.session
+def mutation(session: nox.Session) -> None:
+    """Nine of ten changes to rows 0 and 1 fail a test, and the rest have reasons; an hour.
+
+    `nox -s mutation -- _pace` judges one module, in some minutes.
+    """
+    session.install(".[test]", *group("mutation"))
+    session.run("python", "-m", "tests.mutation", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """The documentation builds without a warning, and every reference in it leads somewhere."""
     session.install(".[cli]", *group("docs"))

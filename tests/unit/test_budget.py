@@ -139,6 +139,14 @@ def test_a_server_that_answers_fewer_than_half_keeps_its_peace():
     assert brown_out(0.7, 100) > 100.0
 
 
+def test_what_the_budget_can_pay_is_ready_at_once():
+    """Only a retry that it cannot pay waits for the next grant."""
+    budget = RetryBudget(5)
+    assert budget.grant(100.0, throttled=False) is not None  # its turn; 14 cannot be paid
+    assert budget.ready_at(throttled=True) == -math.inf
+    assert budget.ready_at(throttled=False) == 101.0
+
+
 def test_the_repr_tells_what_is_left():
     """What a person wants to know at night."""
     assert repr(RetryBudget()) == "RetryBudget(level=500, capacity=500)"

@@ -151,6 +151,27 @@ def test_answers_that_all_queue_cut_the_limit_in_proportion():
     assert concurrency.limit == 5
 
 
+def test_four_slow_answers_are_a_queue_at_least():
+    """Half a limit's worth, rounded down, is what has to be slow; below eight it is four."""
+    for maximum in (4, 9):
+        concurrency = Concurrency(maximum)
+        take(concurrency, 0.1, 0.4, 0.4, 0.4)
+        assert concurrency.limit == maximum
+        take(concurrency, 0.4)
+        assert concurrency.limit < maximum
+
+
+def test_after_a_cut_the_slow_answers_are_counted_anew():
+    """The next queue has to show itself in as many answers as any, and by its own fastest one."""
+    concurrency = Concurrency(20)
+    take(concurrency, 0.1, *[0.2001] * 10)
+    assert concurrency.limit == 9
+    take(concurrency, *[0.4] * 3, at=200.0)
+    assert concurrency.limit == 9
+    take(concurrency, 0.4, at=210.0)
+    assert concurrency.limit == 2
+
+
 def test_one_fast_answer_shows_that_there_is_no_queue():
     """In a queue all have to wait: slow ids among fast ones cut nothing."""
     concurrency = Concurrency(20)
@@ -182,6 +203,19 @@ def test_a_queue_that_is_being_drained_cuts_once():
     assert concurrency.limit == 4
 
 
+def test_what_was_sent_at_the_time_of_the_cut_met_the_same_queue():
+    """Only what is sent after the cut can tell whether it was enough."""
+    concurrency = Concurrency(8)
+    take(concurrency, 0.1)
+    cut = 100.25
+    for _ in range(4):
+        concurrency.succeeded(8, started=100.0, now=cut)
+    assert concurrency.limit == 3
+    for _ in range(4):
+        concurrency.succeeded(3, started=cut, now=cut + 1.0)
+    assert concurrency.limit == 3
+
+
 def test_timeouts_are_slow_answers():
     """When all attempts time out, the limit falls to what leaves no queue, and not by a tenth."""
     concurrency = Concurrency(20)
@@ -211,6 +245,16 @@ def test_a_server_that_became_slower_is_taken_as_it_is():
         limits.append(concurrency.limit)
     assert min(limits) == 1
     assert limits[-1] > 20
+
+
+@pytest.mark.parametrize("limit", [20, 10])
+def test_the_usual_duration_ages_by_the_limit(limit):
+    """With each limit's worth of answers it grows by one percent, divided by the limit."""
+    concurrency = Concurrency(limit)
+    concurrency.succeeded(1, started=0.0, now=1.0)
+    for _ in range(limit):
+        concurrency.succeeded(1, started=0.0, now=1.5)
+    assert concurrency._usual == pytest.approx(1.0 + 0.01 / limit, rel=1e-6)
 
 
 def test_the_repr_tells_the_limit_and_the_maximum():

@@ -9,6 +9,7 @@ import math
 import pickle
 import platform
 import ssl
+import sys
 import traceback
 from decimal import Decimal
 
@@ -167,6 +168,39 @@ def test_an_amount_has_a_least_value(where, least):
 
 
 @pytest.mark.parametrize(
+    ("policy", "option", "bound"),
+    [
+        (RetryPolicy, "max_attempts", "1"),
+        (RetryPolicy, "backoff_factor", "1"),
+        (RetryPolicy, "max_backoff", "0 seconds"),
+        (Timeouts, "total", "millisecond"),
+        (Limits, "max_rate", "0.001"),
+        (Limits, "hedge", "0.05"),
+    ],
+)
+def test_the_message_names_the_bound(policy, option, bound):
+    """Who reads it knows which value would do."""
+    assert bound in refused(policy, **{option: -7})
+
+
+@pytest.mark.parametrize("hedge", [None, 0.001, 0.05])
+def test_a_share_of_hedges_is_taken(hedge):
+    """Both bounds are allowed, and none at all."""
+    assert Limits(hedge=hedge).hedge == hedge
+
+
+@pytest.mark.parametrize("hedge", [0, 0.0009, 0.0501, 1.0, True, "0.05"])
+def test_a_share_of_hedges_that_is_none_or_too_much_is_refused(hedge):
+    """More than one in twenty is no hedge against the slow tail any more, but load."""
+    assert refused(Limits, hedge=hedge).startswith("Limits(hedge=...) must be ")
+
+
+def test_the_largest_float_is_finite():
+    """It is as good as no bound, and a sensible thing to write."""
+    assert RetryPolicy(max_backoff=sys.float_info.max).max_backoff == sys.float_info.max
+
+
+@pytest.mark.parametrize(
     ("policy", "option"), [where for where in LEAST if where != (Limits, "max_rate")]
 )
 def test_only_the_rate_may_be_none(policy, option):
@@ -280,6 +314,7 @@ def test_a_key_of_another_type_is_refused(key):
         ("https://api.example.com///", "https://api.example.com"),
         ("https://api.example.com/gateway/calls", "https://api.example.com/gateway/calls"),
         ("https://api.example.com/gateway/", "https://api.example.com/gateway"),
+        ("https://api.example.com/X", "https://api.example.com/X"),
         ("https://api.example.com/a%20b/%2e%2e%2e", "https://api.example.com/a%20b/%2e%2e%2e"),
         ("https://api.example.com/..a/b..", "https://api.example.com/..a/b.."),
         ("https://api.example.com:8443/x", "https://api.example.com:8443/x"),
@@ -677,8 +712,12 @@ def test_a_policy_of_another_type_is_refused(option, value, expected):
 
 @pytest.mark.parametrize("source", [ApiKey(f"sk_live_{SECRET}"), functools.partial(str, SECRET)])
 def test_a_configuration_does_not_print_its_secrets(source):
-    """Neither the key, nor what a provider holds, nor the proxy's password, nor a header."""
-    config = settings(source=source, hooks=(functools.partial(print, SECRET),))
+    """Neither the key, nor what a provider holds, nor the proxy's password, nor a header.
+
+    A session or a context is the caller's own, and says of itself what it likes.
+    """
+    foreign = functools.partial(print, SECRET)
+    config = settings(source=source, hooks=(foreign,), session=foreign, ssl=foreign)
     assert SECRET not in f"{config!r} {config}"
     assert "https://api.example.com" in repr(config)
 

@@ -272,6 +272,31 @@ def test_an_error_without_a_call_says_that_nothing_was_sent():
     }
 
 
+@every_error
+def test_what_an_error_does_not_know_is_none_or_nothing(kind):
+    """Who builds one says only what is known; the rest reads as documented."""
+    unknown = {
+        "call_id": None,
+        "attempts": 0,
+        "elapsed": 0.0,
+        "stopped_by": None,
+        "request_id": None,
+        "body": "",
+        "retry_after": None,
+        "retry_at": None,
+        "location": None,
+        "violations": (),
+        "raw": b"",
+        "document_readable": True,
+        "line": None,
+    }
+    needed = [field.name for field in attrs.fields(kind) if field.default is attrs.NOTHING]
+    error = kind(**{name: VALUES[name] for name in needed})
+    assert fields_of(error) == fields_of(error) | {
+        name: value for name, value in unknown.items() if hasattr(error, name)
+    }
+
+
 # --- Copies --------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from calls_async._gate import BRIEF, NO_NEWS, QUIET, RAMP, STAGGER, STRAY, Gate, News
+from calls_async._gate import NO_NEWS, QUIET, RAMP, STAGGER, STRAY, Gate, News
 from calls_async._headers import NO_HINT, Budget, Hint
 
 NOW = 1000.0
@@ -128,13 +128,55 @@ def test_a_short_silence_has_a_short_ramp():
     assert subject.next_start() <= NOW + 0.2  # at full speed again
 
 
+def test_the_ramp_ends_with_its_second():
+    """A start one second after the opening keeps nobody at a distance any more."""
+    subject = gate()
+    subject.cool_down(NOW, 5.0)
+    subject.started(NOW + 6.0)
+    assert subject.next_start() <= NOW + 6.0
+
+
+# --- The straight way ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_rate", [None, 5.0])
+def test_a_new_gate_is_free_unless_there_is_a_known_limit(max_rate):
+    """Where nothing was ever said, nobody needs to ask when to start."""
+    subject = gate(max_rate=max_rate)
+    assert subject.is_free is (max_rate is None)
+    answered(subject, 200)
+    assert subject.is_free is (max_rate is None)
+
+
+def test_a_silence_ends_the_straight_way_until_its_ramp_is_over():
+    """Who may start at once would join the herd at the opening, so all have to ask."""
+    subject = gate()
+    answered(subject, 200, hint=Hint(wait=5.0))
+    assert subject.is_free is False
+    for at, free in [(NOW + 4.0, False), (NOW + 5.5, False), (NOW + 6.0, True)]:
+        answered(subject, 200, at=at)
+        assert subject.is_free is free
+    subject.cool_down(NOW + 7.0, 1.0)
+    assert subject.is_free is False
+
+
+@pytest.mark.parametrize(("status", "hint"), [(429, Hint(wait=1.0)), (200, budget(100, 10.0))])
+def test_a_gate_that_spaces_starts_is_not_free(status, hint):
+    """A learnt pace and an announced quota go on when the silence is over."""
+    subject = gate()
+    answered(subject, status, hint=hint)
+    assert subject.is_free is False
+    answered(subject, 200, at=NOW + 5.0)
+    assert subject.is_free is False
+
+
 # --- Answers -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("status", "hint", "silence"),
     [
-        (429, NO_HINT, QUIET),
+        (429, NO_HINT, 1.0),
         (429, Hint(wait=7.0), 7.0),
         (503, Hint(wait=7.0), 7.0),
         (429, Hint(wait=0.2), 0.2),
@@ -162,6 +204,7 @@ def test_answers_that_speak_of_all_requests_close_the_gate(status, hint, silence
         (404, NO_HINT),
         (500, NO_HINT),
         (500, Hint(wait=7.0)),
+        (400, Hint(wait=7.0)),
         (404, Hint(wait=7.0)),
         (429, Hint(wait=0.0)),
     ],
@@ -218,6 +261,13 @@ def test_a_learnt_pace_needs_no_stagger():
     throttled(subject, accepted=2000)
     times = starts(subject, begin=NOW, end=NOW + 5.02)
     assert max(gaps(times)) < STAGGER / 2
+
+
+def test_the_first_start_comes_when_a_short_silence_is_over():
+    """The pace that a refusal teaches does not make its silence longer than the server asked."""
+    subject = gate()
+    answered(subject, 429, hint=Hint(wait=0.7))
+    assert subject.next_start() == NOW + 0.7
 
 
 def test_a_lifted_pace_is_news():
@@ -301,11 +351,11 @@ def test_a_stray_refusal_that_asks_for_a_moment_gets_it_and_teaches_no_pace(stat
     """A brief silence is kept like any other, but a batch is not slowed down for it."""
     subject = gate()
     accepted(subject, STRAY)
-    news = answered(subject, status, hint=Hint(wait=BRIEF / 2))
+    news = answered(subject, status, hint=Hint(wait=0.4))
     assert news == News(closed=True)
-    assert subject.not_before == NOW + BRIEF / 2
+    assert subject.not_before == NOW + 0.4
     assert subject.rate(NOW) is None
-    assert answered(subject, status, at=NOW + 1.0, hint=Hint(wait=BRIEF / 2)).paced
+    assert answered(subject, status, at=NOW + 1.0, hint=Hint(wait=0.4)).paced
 
 
 @pytest.mark.parametrize(
@@ -313,7 +363,7 @@ def test_a_stray_refusal_that_asks_for_a_moment_gets_it_and_teaches_no_pace(stat
     [
         (503, Hint(wait=2.0), STRAY),
         (429, NO_HINT, STRAY),
-        (429, Hint(wait=BRIEF), STRAY),
+        (429, Hint(wait=0.5), STRAY),
     ],
     ids=["with a hint", "a 429", "a 429 with a hint"],
 )
@@ -321,14 +371,31 @@ def test_what_is_no_stray_503_is_heard_at_once(status, hint, before):
     """A silence that is not brief, or a bare 429: then it counts."""
     subject = gate()
     accepted(subject, before)
-    assert answered(subject, status, hint=hint).closed
+    assert answered(subject, status, hint=hint) == News(closed=True, paced=True)
 
 
 def test_after_few_records_a_503_is_no_stray_one():
     """Every fifth request refused is a server that refuses; only the very first one is excused."""
     subject = gate()
     assert answered(subject, 503) == NO_NEWS
-    accepted(subject, STRAY - 1)
+    accepted(subject, 4)
+    assert answered(subject, 503).closed
+
+
+def test_after_five_records_a_503_may_be_a_stray_one_again():
+    """Every sixth request refused is a proxy with reasons of its own."""
+    subject = gate()
+    assert answered(subject, 503) == NO_NEWS
+    accepted(subject, 5)
+    assert answered(subject, 503) == NO_NEWS
+
+
+def test_the_straight_way_counts_each_record_once():
+    """Four records make no refusal a stray one, however they were told."""
+    subject = gate()
+    answered(subject, 503)
+    for _ in range(4):
+        subject.accepted(NOW, started=NOW)
     assert answered(subject, 503).closed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ RETRY_AFTER = json.loads((VECTORS / "retry_after.json").read_text("utf-8"))
 RATELIMIT = json.loads((VECTORS / "ratelimit.json").read_text("utf-8"))
 NOW: int = RETRY_AFTER["now_epoch"]
 DATE: str = RETRY_AFTER["now"]
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 FAR_OFF = 4e9  # a clock that is wrong by decades
 
 
@@ -159,6 +161,32 @@ def test_a_short_year_crosses_the_century(now, date):
     assert wait / 86400 == pytest.approx(93.3, abs=0.1)
 
 
+@pytest.mark.parametrize("month", range(1, 13))
+def test_every_month_has_its_name(month):
+    """In all three forms, and in any case."""
+    date = datetime(2022, month, 7, 8, 9, 10, tzinfo=UTC)
+    later = datetime(2022, month, 7, 8, 9, 40, tzinfo=UTC).timestamp()
+    name = MONTHS[month - 1]
+    for told in (
+        f"Fri, 07 {name} 2022 08:09:40 GMT",
+        f"friday, 07-{name.lower()}-22 08:09:40 gmt",
+        f"FRI {name.upper()}  7 08:09:40 2022",
+    ):
+        assert read(retry_after=told, now=date.timestamp()).wait == 30.0
+        assert read(retry_after=told, now=later).wait == 0.0
+
+
+def test_a_past_short_year_is_exactly_a_century_back():
+    """Where the server's own date is written so as well, the distance between the two counts."""
+    dates = {"date": "Monday, 31-Dec-73 00:00:00 GMT"}
+    assert read(retry_after="Mon, 31 Dec 1973 00:00:30 GMT", **dates).wait == 30.0
+
+
+def test_a_number_with_a_letter_is_no_number():
+    """Only white space is taken off a value's ends."""
+    assert read(retry_after="7X").wait is None
+
+
 @pytest.mark.parametrize(
     "date", ["Fri, 31 Dec 9999 23:59:60 GMT", "Mon, 01 Jan 0001 00:00:00 +2359"]
 )
@@ -172,6 +200,7 @@ def test_a_date_at_the_end_of_the_calendar_is_no_trap(date):
     [
         "Fri, 29 Sep 2023 14:26:57 -0200",
         "Fri, 29 Sep 2023 21:56:57 +0530",
+        "Sat, 30 Sep 2023 05:26:57 +1300",
         "Fri Sep 29 16:26:57 2023",
     ],
 )
@@ -200,7 +229,7 @@ def test_what_only_resembles_a_date_is_no_hint(value):
 # --- Quotas ---
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("status", [400, 429, 500, 503])
 @pytest.mark.parametrize("field", [{"RateLimit": '"a";r=5;t=9'}, {"RateLimit-Policy": '"a";q=5'}])
 def test_quota_left_explains_no_refusal(status, field):
     """A refusal that announces quota was refused for another reason: no time is given."""
@@ -236,6 +265,8 @@ def test_ratelimit_goes_before_the_older_fields():
         ({"X-RateLimit-Reset": str(NOW - 5)}, 0.0),
         ({"X-RateLimit-Reset": "999999999"}, 999_999_999.0),  # the longest delta
         ({"X-RateLimit-Reset": "1000000000"}, 0.0),  # the first epoch, in 2001
+        ({"X-RateLimit-Reset": "99999999999"}, LONGEST_WAIT),  # the last in seconds, in 5138
+        ({"X-RateLimit-Reset": "100000000000"}, 0.0),  # the first in milliseconds, in 1973
         ({"X-RateLimit-Reset": "9" * 400}, LONGEST_WAIT),
         ({"X-RateLimit-Reset": "30", "X-RateLimit-Reset-After": "2.5"}, 2.5),
         ({"X-RateLimit-Reset": "30", "X-RateLimit-Reset-After": "x"}, 30.0),

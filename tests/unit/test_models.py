@@ -198,6 +198,12 @@ def test_a_time_keeps_its_point_and_has_a_fixed_offset(zone: timezone, offset: t
     assert type(kept.tzinfo) is timezone
 
 
+def test_broken_minutes_become_utc_itself() -> None:
+    """Not the machine's own zone, which may be at the same offset."""
+    zone = timezone(timedelta(minutes=9, seconds=21))
+    assert attrs.evolve(CALL, created_at=NOON.replace(tzinfo=zone)).created_at.tzinfo is UTC
+
+
 # --- Unknown members -----------------------------------------------------------------------------
 
 

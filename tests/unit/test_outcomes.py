@@ -73,6 +73,12 @@ def test_an_outcome_s_index_is_zero_unless_it_is_one_of_many():
     assert Failed(id="x", error=NotFoundError("no", status=404), attempts=0, elapsed=0.0).index == 0
 
 
+def test_what_is_not_told_of_an_outcome_or_event_is_none_or_usual():
+    """A server that names no request has named none; a request is a hedge only if it says so."""
+    assert FETCHED.request_id is None
+    assert events.AttemptStarted(at=1.0, call_id="x", attempt=1).hedge is False
+
+
 def test_the_repr_of_a_fetched_call_leaves_the_bytes_out():
     """A log line is no place for the record as received."""
     assert "raw=" not in repr(FETCHED)

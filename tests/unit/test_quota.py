@@ -52,6 +52,7 @@ def test_without_an_announcement_nobody_waits():
     quota = Quota()
     assert (quota.next_start(), quota.interval(NOW)) == (-math.inf, 0.0)
     assert len(starts(quota, begin=NOW, end=NOW + 1.0)) == 1000
+    assert quota.is_free
 
 
 def test_a_budget_is_spent_evenly_over_the_share_of_its_window():
@@ -156,6 +157,12 @@ def test_until_the_next_window_s_first_answer_the_last_average_goes_on():
     assert times == pytest.approx([NOW + 12.0, NOW + 15.0, NOW + 18.0])
 
 
+@pytest.mark.parametrize(("remaining", "interval"), [(1, 9.0), (10, 0.9)])
+def test_a_window_is_over_at_its_end(remaining, interval):
+    """From the very end on the average goes on, whatever was left."""
+    assert planned(remaining, 12.0).interval(NOW + 12.0) == pytest.approx(interval)
+
+
 def test_what_was_not_used_of_a_window_is_not_saved_for_the_next():
     """Eight of ten are left over, and still the next window begins at the plan's average."""
     quota = planned(10, 12.0)
@@ -196,7 +203,9 @@ def test_a_window_that_cannot_be_planned_by_is_none(reset):
 
 def test_the_shortest_window_is_planned_by():
     """Two seconds are enough."""
-    assert planned(1, SHORTEST_WINDOW).interval(NOW) == SHARE * SHORTEST_WINDOW
+    quota = planned(1, 2.0)
+    assert quota.interval(NOW) == SHARE * 2.0
+    assert not quota.is_free
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -220,7 +229,7 @@ def test_a_quota_that_is_not_announced_any_more_is_forgotten():
     """Once the window is over, an answer without a budget means that there is none."""
     quota = planned(2, 10.0)
     starts(quota, begin=NOW, end=NOW + 10.01)
-    assert announce_nothing(quota, now=NOW + 10.1)
+    assert announce_nothing(quota, now=NOW + 10.0)
     assert (quota.next_start(), quota.interval(NOW + 10.1)) == (-math.inf, 0.0)
     assert not announce_nothing(quota, now=NOW + 10.2)
 
@@ -237,3 +246,4 @@ def test_repr_is_truthful():
     quota = planned(3, 10.25, now=1_234_567.5)
     quota.started(1_234_567.5)
     assert repr(quota) == "Quota(left=2, ends=1234577.750)"
+    assert repr(Quota()) == "Quota(left=0, ends=-inf)"

@@ -162,6 +162,7 @@ def test_keys_are_equal_if_their_texts_are():
     key = ApiKey(SECRET)
     assert key == ApiKey(SECRET)
     assert hash(key) == hash(ApiKey(SECRET))
+    assert hash(key) != hash(ApiKey(f"{SECRET}x"))
     assert key != ApiKey(SECRET + "x")
     assert len({key, ApiKey(SECRET), ApiKey("other")}) == 2
 

@@ -203,6 +203,12 @@ def test_a_status_is_told_with_its_phrase_where_it_has_one(status, message):
     assert assessed(answer(status)).error.message == message
 
 
+def test_throttling_is_told_like_any_other_status():
+    """The message of a 503 that names a time has its status and phrase as well."""
+    error = assessed(answer(503, **{"Retry-After": "7"})).error
+    assert error.message == "the server answered 503 Service Unavailable"
+
+
 @pytest.mark.parametrize("status", [600, 999])
 def test_a_status_beyond_the_standard_is_final(status):
     """Nobody knows what it means, so nobody can know that trying again helps."""
@@ -231,6 +237,23 @@ def test_a_wait_beyond_all_calendars_still_has_a_time():
     error = assessed(answer(429, **{"Retry-After": "9" * 300})).error
     assert error.retry_after == LONGEST_WAIT
     assert error.retry_at == datetime.fromtimestamp(NOW + LONGEST_WAIT, UTC)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(500, b""), (200, b"<html>"), (200, EXAMPLE_BODY)],
+    ids=["no 200", "no document", "another's record"],
+)
+def test_whatever_an_answer_is_its_status_and_hint_are_passed_on(status, body):
+    """The gate has to hear of them, also where the answer is of no use to the call."""
+    fault = assessed(answer(status, body, **{"Retry-After": "7"}), call_id="mine")
+    assert (fault.status, fault.hint) == (status, Hint(wait=7.0))
+
+
+def test_a_date_in_an_answer_that_has_none_itself_is_read_by_our_clock():
+    """Without `Date`, nothing else tells how far away the named time is."""
+    later = datetime.fromtimestamp(NOW + 30, UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
+    assert assessed(answer(429, **{"Retry-After": later})).hint == Hint(wait=30.0)
 
 
 # --- What an attempt brought: documents ----------------------------------------------------------
@@ -331,7 +354,7 @@ def test_a_monstrous_id_does_not_make_a_monstrous_message():
 def test_what_kept_the_answer_from_arriving_passes_as_it_is():
     """The transport has said what happened already."""
     error = ConnectError("refused")
-    assert assessed(error) == Fault(error=error, hint=NO_HINT)
+    assert assessed(error) == Fault(error=error, status=None, hint=NO_HINT)
 
 
 # --- The key stays out ---------------------------------------------------------------------------
@@ -510,6 +533,13 @@ def test_in_a_batch_the_time_left_is_shared_among_the_tries_left(left):
         assert verdict.counted == min(0.05 * 2 ** (nth - 1), left / (BATCH_ATTEMPTS - nth + 1))
         left -= verdict.counted
     assert left > 0.0
+
+
+def test_past_the_counted_tries_the_time_left_is_for_one_more():
+    """A `stop` of the caller's own may allow more tries than the batch counts on."""
+    policy = RetryPolicy(backoff_base=20.0)
+    more = {"in_batch": True, "transient": BATCH_ATTEMPTS + 5, "opinion": Opinion(stop=False)}
+    assert judged(answer(500), policy, left=8.0, rnd=0.5, **more).counted == 4.0
 
 
 def test_a_throttled_backoff_and_a_single_call_s_are_not_shared_out():
@@ -794,6 +824,19 @@ def test_verdicts_are_frozen_values():
     with pytest.raises(AttributeError):
         done.hint = NO_HINT
     assert Fault(error=error).hint == NO_HINT == Hint(wait=None, budgets=(), should_retry=None)
+
+
+def test_what_is_not_said_is_nothing():
+    """Who leaves a field out means no status, no hint, no silence, and the first and usual case."""
+    error = NotFoundError("no", status=404)
+    call = assessed(answer(body=EXAMPLE_BODY)).call
+    assert Done(call, EXAMPLE_BODY) == Done(call, EXAMPLE_BODY, None, NO_HINT)
+    assert Fault(error=error) == Fault(error=error, status=None, hint=NO_HINT)
+    assert Fail(error=error) == Fail(error=error, cool_down=0.0)
+    retry = {"delay": 1.0, "counted": 1.0, "error": error}
+    assert RetryIn(**retry) == RetryIn(**retry, cool_down=0.0)
+    usual = {"in_batch": False, "mismatched": False, "key_renewed": False, "probes": 0}
+    assert progress() == progress(**usual)
 
 
 def test_an_answer_s_repr_is_short():
