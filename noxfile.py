@@ -28,6 +28,7 @@ PYTHONS = [
 ]
 LONG = (
     "--ignore=tests/simulation",
+    "--ignore=tests/proof",
     "--ignore=tests/client/test_memory.py",
     "--ignore=tests/journal/test_crash.py",
 )
@@ -157,6 +158,20 @@ def node_programs(session: nox.Session) -> str:
     command = ("npm", "install", "--prefix", folder, *quiet, *packages)
     session.run(*command, external=True, success_codes=anyhow)
     return folder
+
+
+@nox.session
+def proof(session: nox.Session) -> None:
+    """Every fault at every byte, as the table of the docs; an hour. `-- --short` takes a minute."""
+    session.install(".[test]")
+    session.run("python", "-m", "tests.proof", *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Four targets, an hour in all, following what reaches new lines; `-- --seconds 240` for less."""
+    session.install(".[test]", "atheris>=3")
+    session.run("python", "-m", "tests.proof.fuzzing", *(session.posargs or ("--seconds", "3600")))
 
 
 @nox.session

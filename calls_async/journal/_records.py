@@ -20,6 +20,7 @@ __all__ = ["FailureRecord", "FetchedRecord", "JobStatus", "Minute"]
 _text = instance_of(str)
 _count: Final[Any] = and_(instance_of(int), ge(0))
 _seconds: Final[Any] = and_(instance_of(float), ge(0))
+_number: Final[Any] = instance_of((int, float))
 
 
 @attrs.frozen(kw_only=True)
@@ -134,7 +135,7 @@ class Minute:
     requests: int = attrs.field(validator=_count)
     retries: int = attrs.field(validator=_count)
     latencies: tuple[tuple[float, int], ...] = attrs.field(
-        validator=deep_iterable(deep_iterable(instance_of((int, float))))
+        validator=deep_iterable(deep_iterable(_number))
     )
 
     def quantile(self, share: float) -> float | None:
