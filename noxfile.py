@@ -169,7 +169,7 @@ def proof(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Four targets, an hour in all, following what reaches new lines; `-- --seconds 240` for less."""
+    """Four targets, an hour in all, by what reaches new lines; `-- --seconds 240` for less."""
     session.install(".[test]", "atheris>=3")
     session.run("python", "-m", "tests.proof.fuzzing", *(session.posargs or ("--seconds", "3600")))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
-from attrs.validators import and_, deep_iterable, deep_mapping, ge, instance_of, optional
+from attrs.validators import and_, deep_mapping, ge, instance_of, optional
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,12 @@ _text = instance_of(str)
 _count: Final[Any] = and_(instance_of(int), ge(0))
 _seconds: Final[Any] = and_(instance_of(float), ge(0))
 _number: Final[Any] = instance_of((int, float))
+
+
+def _pairs(record: object, field: attrs.Attribute[Any], value: Any) -> None:
+    for pair in value:
+        for number in pair:
+            _number(record, field, number)
 
 
 @attrs.frozen(kw_only=True)
@@ -135,7 +141,7 @@ class Minute:
     requests: int = attrs.field(validator=_count)
     retries: int = attrs.field(validator=_count)
     latencies: tuple[tuple[float, int], ...] = attrs.field(
-        validator=deep_iterable(deep_iterable(_number))
+        validator=_pairs
     )
 
     def quantile(self, share: float) -> float | None:
