@@ -193,6 +193,30 @@ def test_all_violations_are_collected_with_their_types() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("broken", "more"), [(("id",), ""), (("id", "type"), " (and 1 more)")], ids=["one", "two"]
+)
+def test_a_message_tells_the_first_violation_and_how_many_follow(
+    broken: tuple[str, ...], more: str
+) -> None:
+    """One line for a log; all of them are in `violations`."""
+    message = refusal(example() | dict.fromkeys(broken, 1)).message
+    assert message == f"The record breaks the contract: $.id: must be a string, not a number{more}"
+
+
+def test_a_message_says_what_is_wrong_with_a_time() -> None:
+    """Whether it is none at all, not in the form, or one that does not exist."""
+    problems = {
+        1: "must be a time, not a number",
+        "2024-03-20": "must be a time as in RFC 3339, with Z or an offset",
+        "\u0662024-03-20T09:00:00Z": "must be a time as in RFC 3339, with Z or an offset",
+        "2024-02-30T09:00:00Z": NO_SUCH_TIME,
+    }
+    for value, problem in problems.items():
+        (violation,) = refusal(example() | {"createdAt": value}).violations
+        assert violation.problem == problem
+
+
 @pytest.mark.parametrize("document", [None, True, 0, 1.5, "", "{}", [], [{}]])
 def test_a_document_that_is_no_object_is_a_violation_at_the_root(document: object) -> None:
     """JSON that is no object breaks the contract at `$`, parsed or as a body."""
@@ -359,6 +383,7 @@ def test_what_is_no_json_document_is_told_apart(body: bytes) -> None:
     assert error.retryable
     assert error.violations == ()
     assert error.message.startswith("The body is no JSON document: ")
+    assert " column " in error.message
 
 
 @pytest.mark.parametrize(
