@@ -36,6 +36,7 @@ TESTS: Final = {
     "_ids": ("unit/test_ids.py", "property/test_ids_laws.py"),
     "_codec": ("unit/test_codec.py", "unit/test_models.py", "property/test_codec_laws.py"),
     "_secret": ("unit/test_secret.py",),
+    "_scrub": ("unit/test_secret.py",),
     "config": ("unit/test_config.py",),
     "errors": ("unit/test_errors.py",),
     "outcomes": ("unit/test_outcomes.py",),
