@@ -371,3 +371,9 @@ def test_a_field_of_endless_length_says_nothing():
     fits = (LONGEST_FIELD - len(budget)) // len(budget)
     assert read(429, RateLimit='"a";r=0;t=9' + budget * fits).wait == 9.0
     assert read(429, RateLimit='"a";r=0;t=9' + budget * (fits + 2)) == NO_HINT
+
+
+def test_the_longest_field_is_read():
+    """As many characters as a server's line has room for, and not one more."""
+    assert read(429, Retry_After="5".rjust(8190, "0")).wait == 5.0
+    assert read(429, Retry_After="5".rjust(8191, "0")).wait is None
