@@ -12,7 +12,7 @@ import hmac
 import re
 from typing import Final, NoReturn, final
 
-from calls_async._scrub import MASK, Scrubber
+from calls_async._scrub import MASK, Scrubber, scrub
 from calls_async.errors import ConfigurationError
 
 _KIND: Final = re.compile(r"sk_(?:live|test)_")
@@ -54,10 +54,11 @@ class ApiKey:
         return f"Bearer {self._text}"
 
     def scrub(self, data: bytes) -> bytes:
-        """`data` without this key and those before it, wherever a server may have echoed one."""
-        for scrubber in self._scrubbers:
-            data = scrubber(data)
-        return data
+        """`data` without this key and those before it, wherever a server may have echoed one.
+
+        No more of it is kept than was searched; see `calls_async._scrub.MOST`.
+        """
+        return scrub(data, *self._scrubbers)
 
     @property
     def _prefix(self) -> str:
