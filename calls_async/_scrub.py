@@ -28,7 +28,7 @@ MASK: Final = "***"
 RUN: Final = 6
 """Characters of a secret that are taken out; fewer are none, and stand in words and numbers."""
 MOST: Final = 16_384
-"""Bytes of a text that are searched, and kept: many records long, and some 20 ms of work at the worst."""
+"""Bytes of a text that are searched, and kept: many records long, and 20 ms of work at most."""
 
 _HINT: Final = 3
 """Characters by which a place that may hold something is found quickly."""

@@ -39,8 +39,9 @@ class ApiKey:
 
     def __init__(self, text: str, origin: str = "api_key", *, after: ApiKey | None = None) -> None:
         if problem := _problem(text):
-            # Tools that print a traceback's locals shall not find in this frame what was refused.
-            del text
+            # Tools that print a traceback's locals shall not find in this frame what was refused,
+            # nor try to print what is not made.
+            del text, self
             raise ConfigurationError(f"{origin} {problem}")
         # A subclass of str may tell something else each time that it is asked.
         self._text = str.__str__(text)

@@ -26,7 +26,7 @@ from calls_async._ids import path_segment
 from calls_async._transport._connector import Connector, ended_with_its_connection
 from calls_async._transport._unpack import too_large, unpacked
 from calls_async._wire import Answer
-from calls_async.config import check_proxy
+from calls_async.config import check_proxy, is_loopback
 from calls_async.errors import (
     AttemptTimeoutError,
     ConfigurationError,
@@ -57,8 +57,8 @@ class SessionTransport:
         session: An injected session, which is used and never closed.
         ssl: The TLS context; `None`: the system's authorities and aiohttp's defaults.
         proxy: The URL of a proxy.
-        trust_env: Whether the environment may name the proxy, where `proxy` does not. netrc is
-            never read: the only credential is the key.
+        trust_env: Whether the environment may name the proxy, where `proxy` does not and the base
+            URL is no loopback host. netrc is never read: the only credential is the key.
     """
 
     def __init__(
@@ -113,6 +113,10 @@ class SessionTransport:
                 return await self._read(response)
         except Exception as exc:  # noqa: BLE001 (whatever it is, it must not escape)
             return _translated(exc, key)
+        except BaseException as exc:
+            # Who cancels may chain this, and show the locals of aiohttp's frames: the headers.
+            exc.__traceback__ = None
+            raise
         finally:
             pool.users -= 1
             await self._close_unused()
@@ -209,6 +213,9 @@ def _open_session() -> aiohttp.ClientSession:
 def _proxy_of_environment(base_url: str) -> str | None:
     """What HTTP_PROXY, HTTPS_PROXY and NO_PROXY (or the system's settings) say of this origin."""
     url = URL(base_url)
+    # Plain http is for this machine because nobody reads it here: a proxy would.
+    if is_loopback(url.raw_host or ""):
+        return None
     # With the port, because NO_PROXY may name a host with or without one.
     if urllib.request.proxy_bypass(f"{url.raw_host}:{url.port}"):
         return None
