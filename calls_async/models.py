@@ -106,7 +106,7 @@ def _by_place(container: dict[Any, Any] | list[Any]) -> dict[Any, Any]:
 
 
 @final
-class Extra(Mapping[str, Any]):
+class Extra(Mapping[str, Any]):  # noqa: PLW1641 (a dict has no hash either)
     """The members of a JSON object that the page does not name, by their names on the wire.
 
     It compares like a `dict` and cannot be changed: lists and objects go in and come out as copies.
