@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import ssl as tls
 import urllib.request
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -37,7 +38,7 @@ from calls_async.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from ssl import SSLContext
 
     from calls_async._secret import ApiKey
@@ -154,17 +155,15 @@ class SessionTransport:
         """Close the retired sessions that no request is using any more."""
         unused = [pool for pool in self._retired if not pool.users]
         self._retired.difference_update(unused)
-        for pool in unused:
-            await pool.session.close()
+        if unused:
+            await _close_all(unused)
 
     async def close(self) -> None:
         """Close every connection of its own; see `Transport.close`."""
         pools = [*self._retired, *([self._pool] if self._pool else [])]
         self._retired.clear()
         self._pool = self._injected
-        for pool in pools:
-            if pool.owned:
-                await pool.session.close()
+        await _close_all(pool for pool in pools if pool.owned)
 
 
 def _check_session(session: object) -> None:
@@ -196,6 +195,17 @@ class _Pool:
         theirs: Sequence[aiohttp.ClientMiddlewareType] = getattr(session, "_middlewares", ())
         self.middlewares = (_single_try, *theirs)
         self.users = 0
+
+
+async def _close_all(pools: Iterable[_Pool]) -> None:
+    """Close all of these sessions, also if it is cancelled meanwhile.
+
+    aiohttp closes a session's connections first, and then waits until they are gone. So if each
+    session gets its turn, a cancellation costs no more than one of these waits.
+    """
+    async with AsyncExitStack() as closing:
+        for pool in pools:
+            closing.push_async_callback(pool.session.close)
 
 
 def _open_session() -> aiohttp.ClientSession:

@@ -791,3 +791,66 @@ async def test_close_ends_requests_in_flight():
         assert isinstance(await new, TransportError)
         await transport.close()
         await server.quiet()
+
+
+@pytest.fixture
+async def three_sessions():
+    """A transport with an idle connection and two requests in flight, each in its own session."""
+
+    async def script(exchange):
+        if exchange.target.endswith("held"):
+            await exchange.hung_up()
+        elif exchange.target.endswith("next"):
+            await answer.wait()
+        return http(b"{}")
+
+    answer = asyncio.Event()
+    async with raw_server(script) as server, transport_to(server.url) as transport:
+        await transport.get("call-1", KEY)
+        requests = []
+        for call_id in ("next", "held"):
+            requests.append(asyncio.create_task(transport.get(call_id, KEY, fresh=True)))
+            await until(lambda: server.connections == 1 + len(requests))
+        await until(lambda: len(server.requests) == 3)
+        yield transport, server, requests, answer
+        for request in requests:
+            request.cancel()
+        await asyncio.wait(requests)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+async def test_a_close_that_is_cancelled_closes_everything(three_sessions, times):
+    """However often it is cancelled while it waits, no connection stays open."""
+    transport, server, requests, answer = three_sessions
+    closing = asyncio.create_task(transport.close())
+    for _ in range(times):
+        await asyncio.sleep(0)
+        closing.cancel("enough")
+    with pytest.raises(asyncio.CancelledError, match="enough"):
+        await closing
+    answer.set()
+    await server.quiet()
+    assert {type(await request) for request in requests} == {ProtocolError}
+
+
+async def test_a_close_that_is_cancelled_before_it_begins_can_be_repeated(three_sessions):
+    """What has not begun has forgotten nothing."""
+    transport, server, _, answer = three_sessions
+    closing = asyncio.create_task(transport.close())
+    closing.cancel()
+    await asyncio.wait([closing])
+    assert server.open == 3
+    await transport.close()
+    answer.set()
+    await server.quiet()
+
+
+async def test_a_request_that_is_cancelled_in_the_end_closes_what_it_was_to_close(three_sessions):
+    """Cancelled while it closes retired sessions, it closes them all the same."""
+    transport, server, (request, _), answer = three_sessions
+    answer.set()
+    await until(lambda: not transport._retired)
+    request.cancel("enough")
+    with pytest.raises(asyncio.CancelledError, match="enough"):
+        await request
+    await until(lambda: server.open == 1)
