@@ -17,7 +17,6 @@ import re
 from base64 import b64encode
 from bisect import bisect_right
 from html.entities import html5
-from itertools import islice
 from typing import TYPE_CHECKING, Final, NoReturn, final
 
 from calls_async.errors import ConfigurationError
@@ -28,14 +27,40 @@ if TYPE_CHECKING:
 MASK: Final = "***"
 RUN: Final = 6
 """Characters of a secret that are taken out; fewer are none, and stand in words and numbers."""
+MOST: Final = 16_384
+"""Bytes of a text that are searched, and kept: many records long, and 20 ms of work at most."""
 
 _HINT: Final = 3
 """Characters by which a place that may hold something is found quickly."""
 
 
+def scrub(data: bytes, *scrubbers: Scrubber) -> bytes:
+    """`data` with a mask in place of whatever it holds of the secrets, and no longer than `MOST`.
+
+    What is longer is cut: to search it would hold up the event loop, and what was not searched must
+    not be shown.
+    """
+    data = data[:MOST]
+    spans = [
+        (text.origin(start), text.origin(end))
+        for text in _readings(data)
+        for read in [text.read.lower()]
+        for scrubber in scrubbers
+        for start, end in scrubber.found(read)
+    ]
+    if not spans:
+        return data
+    scrubbed = bytearray()
+    done = 0
+    for start, end in _joined(spans):
+        scrubbed += data[done:start] + MASK.encode()
+        done = end
+    return bytes(scrubbed + data[done:])
+
+
 @final
 class Scrubber:
-    """Takes one secret out of texts.
+    """Finds one secret in texts.
 
     Args:
         prefix: What stands before the secret and is none, such as `sk_live_`.
@@ -43,44 +68,29 @@ class Scrubber:
             whole, together with its prefix.
     """
 
-    __slots__ = ("_hint", "_hints", "_marks", "_stride")
+    __slots__ = ("_hint", "_marks", "_stride")
 
     def __init__(self, prefix: str, secret: str) -> None:
         pieces = _pieces(secret.encode(), prefix.encode()) or _wholes((prefix + secret).encode())
-        self._marks: dict[int, set[bytes]] = {}
-        for piece in pieces:
-            self._marks.setdefault(len(piece), set()).add(piece)
-        # Whoever looks at so many characters in a row, every so often, misses no mark.
-        shortest = min(self._marks)
+        # Whoever looks at so many characters in a row, every so often, misses no piece.
+        shortest = min(map(len, pieces))
         self._hint = min(_HINT, shortest)
         self._stride = shortest - self._hint + 1
-        self._hints = {hint for piece in pieces for hint in _windows(piece, self._hint)}
+        # By each hint the pieces that it stands in, and where: to try all would take far longer.
+        self._marks: dict[bytes, list[tuple[int, bytes]]] = {}
+        for piece in pieces:
+            for at in range(len(piece) - self._hint + 1):
+                hint = piece[at : at + self._hint]
+                self._marks.setdefault(hint, []).append((at, piece))
 
-    def __call__(self, data: bytes) -> bytes:
-        """`data` with a mask in place of whatever it holds of the secret."""
-        spans = [
-            (text.origin(start), text.origin(end))
-            for text in _readings(data)
-            for start, end in self._found(text.read.lower())
-        ]
-        if not spans:
-            return data
-        scrubbed = bytearray()
-        done = 0
-        for start, end in _joined(spans):
-            scrubbed += data[done:start] + MASK.encode()
-            done = end
-        return bytes(scrubbed + data[done:])
-
-    def _found(self, text: bytes) -> Iterator[tuple[int, int]]:
-        """From where to where in `text` there is something of the secret."""
-        hint, hints = self._hint, self._hints
+    def found(self, text: bytes) -> Iterator[tuple[int, int]]:
+        """From where to where in `text`, which is in lower case, there is some of the secret."""
+        hint, marks = self._hint, self._marks
         for at in range(0, len(text) - hint + 1, self._stride):
-            if text[at : at + hint] in hints:
-                for size, marks in self._marks.items():
-                    for start in range(max(0, at + hint - size), at + 1):
-                        if text[start : start + size] in marks:
-                            yield start, start + size
+            for ahead, piece in marks.get(text[at : at + hint], ()):
+                start = at - ahead
+                if start >= 0 and text.startswith(piece, start):
+                    yield start, start + len(piece)
 
     def __reduce__(self) -> NoReturn:
         raise ConfigurationError("what knows an API key is never pickled")
@@ -162,8 +172,6 @@ _NAMES: Final = {
 
 _DEEPEST: Final = 3
 """How often a text may have been escaped."""
-_MOST: Final = 20_000
-"""Escapes that are read in one text: more would hold up the event loop, and are no echo."""
 
 
 class _Reading:
@@ -207,7 +215,7 @@ def _unescaped(text: _Reading) -> _Reading | None:
     read = bytearray()
     at, written = [0], [0]
     done = 0
-    for found in islice(_ESCAPE.finditer(data), _MOST):
+    for found in _ESCAPE.finditer(data):
         char = _meant(found)
         if char is None:
             continue

@@ -12,7 +12,7 @@ import hmac
 import re
 from typing import Final, NoReturn, final
 
-from calls_async._scrub import MASK, Scrubber
+from calls_async._scrub import MASK, Scrubber, scrub
 from calls_async.errors import ConfigurationError
 
 _KIND: Final = re.compile(r"sk_(?:live|test)_")
@@ -39,8 +39,9 @@ class ApiKey:
 
     def __init__(self, text: str, origin: str = "api_key", *, after: ApiKey | None = None) -> None:
         if problem := _problem(text):
-            # Tools that print a traceback's locals shall not find in this frame what was refused.
-            del text
+            # Tools that print a traceback's locals shall not find in this frame what was refused,
+            # nor try to print what is not made.
+            del text, self
             raise ConfigurationError(f"{origin} {problem}")
         # A subclass of str may tell something else each time that it is asked.
         self._text = str.__str__(text)
@@ -54,10 +55,11 @@ class ApiKey:
         return f"Bearer {self._text}"
 
     def scrub(self, data: bytes) -> bytes:
-        """`data` without this key and those before it, wherever a server may have echoed one."""
-        for scrubber in self._scrubbers:
-            data = scrubber(data)
-        return data
+        """`data` without this key and those before it, wherever a server may have echoed one.
+
+        No more of it is kept than was searched; see `calls_async._scrub.MOST`.
+        """
+        return scrub(data, *self._scrubbers)
 
     @property
     def _prefix(self) -> str:

@@ -117,8 +117,12 @@ class CallsClient:
         user_agent: str | None = None,
         hooks: Iterable[Hook] = (),
     ) -> None:
+        try:
+            source = config.resolve_key(api_key, os.environ)
+        finally:
+            del api_key  # tools that print a traceback's locals shall not find it in this frame
         settings = ClientConfig(
-            source=config.resolve_key(api_key, os.environ),
+            source=source,
             base_url=config.resolve_base_url(base_url, os.environ, allow_http=allow_http),
             retry=retry,
             timeouts=timeouts,
@@ -291,6 +295,8 @@ class CallsClient:
         return self._core.statistics()
 
     def __repr__(self) -> str:
+        if "_core" not in vars(self):  # an option was refused, and a debugger looks at the frame
+            return f"<{type(self).__name__}, not made>"
         state = "" if self._core.scope.stopped is None else ", closed"
         return f"<{type(self).__name__} of {self._config.base_url}{state}>"
 
@@ -503,5 +509,9 @@ async def gather_calls(
     Raises:
         CallsError: A call failed for good, or the client could not be made.
     """
-    async with CallsClient(**options) as client:
+    try:
+        client = CallsClient(**options)
+    finally:
+        del options  # tools that print a traceback's locals shall not find the key in this frame
+    async with client:
         return await client.gather_calls(ids, return_exceptions=return_exceptions)

@@ -203,7 +203,7 @@ class ClientConfig:
         # does so in the clear, even if the base URL is a loopback host.
         if self.proxy is None or self.allow_http or urlsplit(self.base_url).scheme != "http":
             return
-        if not _is_loopback(urlsplit(self.proxy).hostname or ""):
+        if not is_loopback(urlsplit(self.proxy).hostname or ""):
             raise ConfigurationError(
                 "proxy: plain http through a proxy that is not on this machine would show it the "
                 "key; use https, or CallsClient(allow_http=True) if that is really meant"
@@ -258,7 +258,7 @@ def resolve_base_url(
         raise ConfigurationError(f"{origin} must not have a query or a fragment")
     if not {".", ".."}.isdisjoint(unquote(parts.path).split("/")):
         raise ConfigurationError(f"{origin} must not have '.' or '..' segments in its path")
-    if parts.scheme == "http" and not allow_http and not _is_loopback(parts.hostname or ""):
+    if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname or ""):
         raise ConfigurationError(
             f"{origin}: plain http to {parts.hostname} would show the key to everyone on the way; "
             "use https, or CallsClient(allow_http=True) if that is really meant"
@@ -336,7 +336,8 @@ def _plain(text: str) -> str:
     return str.__str__(text)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether what is sent there stays on this machine."""
     if host == "localhost":
         return True
     try:

@@ -413,7 +413,8 @@ class DecodeError(CallsError):
     Attributes:
         violations: Every place that breaks the contract, in the order of the page's members; empty
             where the body could not even be parsed.
-        raw: The body as received, except that a key which the server echoed is scrubbed.
+        raw: The body as received, except that a key which the server echoed is scrubbed, and that
+            of a longer one only the first 16 KiB are kept.
         document_readable: Whether the body was a JSON document at all. One that was not may be a
             proxy's page or a cut answer, so it is tried again; a well-formed document is not.
         request_id: The server's `x-request-id`, to quote to its operators; `None` if not sent.
@@ -437,7 +438,7 @@ class MismatchedCallError(DecodeError):
     """The answer is another call's record, and it was withheld.
 
     Attributes:
-        received_id: The id that the record carries.
+        received_id: The id that the record carries, scrubbed and cut as `raw` is.
     """
 
     received_id: str

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
 from functools import cache
-from typing import Any, Final, TypeGuard, final
+from typing import Any, Final, TypeGuard, cast, final
 
 import attrs
 
@@ -86,8 +86,27 @@ def copied(value: Any) -> Any:
     return holder[0]
 
 
+def _same(one: Any, other: Any) -> bool:
+    """Whether two JSON values are equal, however deep they are nested."""
+    pairs = [(one, other)]
+    while pairs:
+        a, b = pairs.pop()
+        if _is_container(a) and _is_container(b) and type(a) is type(b):
+            ours, theirs = _by_place(a), _by_place(b)
+            if ours.keys() != theirs.keys():
+                return False
+            pairs += [(ours[place], theirs[place]) for place in ours]
+        elif a != b:
+            return False
+    return True
+
+
+def _by_place(container: dict[Any, Any] | list[Any]) -> dict[Any, Any]:
+    return container if isinstance(container, dict) else dict(enumerate(container))
+
+
 @final
-class Extra(Mapping[str, Any]):
+class Extra(Mapping[str, Any]):  # noqa: PLW1641 (a dict has no hash either)
     """The members of a JSON object that the page does not name, by their names on the wire.
 
     It compares like a `dict` and cannot be changed: lists and objects go in and come out as copies.
@@ -118,18 +137,50 @@ class Extra(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._members)
 
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Extra):
+            return _same(self._members, other._members)
+        if isinstance(other, Mapping):
+            return _same(self._members, dict(cast("Any", other)))
+        return NotImplemented
+
     def __repr__(self) -> str:
-        return f"Extra({self._members!r})"
+        try:
+            return f"Extra({self._members!r})"
+        except RecursionError:
+            return f"Extra(<{len(self)} members, nested too deep to be shown>)"
+
+    def __copy__(self) -> Extra:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Extra:
+        return self  # nothing can change it
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (self._members,)
+        return _rebuilt, _flat(self._members)
 
 
 _NO_EXTRA: Final = Extra({})
 
 
-def _rebuilt(members: dict[str, Any]) -> Extra:
-    return Extra(members) if members else _NO_EXTRA
+def _flat(members: dict[str, Any]) -> tuple[list[Any], list[tuple[int, Any, int]]]:
+    """Each list and dict on its own, and which of them stands where in which."""
+    # A document may be nested deeper than `pickle` goes.
+    parts: list[dict[Any, Any] | list[Any]] = [members.copy()]
+    links: list[tuple[int, Any, int]] = []
+    for number, part in enumerate(parts):  # which grows meanwhile
+        for key, item in _by_place(part).items():
+            if _is_container(item):
+                links.append((number, key, len(parts)))
+                parts.append(item.copy())
+                part[key] = None
+    return parts, links
+
+
+def _rebuilt(parts: list[Any], links: list[tuple[int, Any, int]]) -> Extra:
+    for outer, key, inner in links:
+        parts[outer][key] = parts[inner]
+    return Extra.over(parts[0]) if parts[0] else _NO_EXTRA
 
 
 @cache

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import ssl as tls
 import urllib.request
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -26,7 +27,7 @@ from calls_async._ids import path_segment
 from calls_async._transport._connector import Connector, ended_with_its_connection
 from calls_async._transport._unpack import too_large, unpacked
 from calls_async._wire import Answer
-from calls_async.config import check_proxy
+from calls_async.config import check_proxy, is_loopback
 from calls_async.errors import (
     AttemptTimeoutError,
     ConfigurationError,
@@ -37,7 +38,7 @@ from calls_async.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from ssl import SSLContext
 
     from calls_async._secret import ApiKey
@@ -57,8 +58,8 @@ class SessionTransport:
         session: An injected session, which is used and never closed.
         ssl: The TLS context; `None`: the system's authorities and aiohttp's defaults.
         proxy: The URL of a proxy.
-        trust_env: Whether the environment may name the proxy, where `proxy` does not. netrc is
-            never read: the only credential is the key.
+        trust_env: Whether the environment may name the proxy, where `proxy` does not and the base
+            URL is no loopback host. netrc is never read: the only credential is the key.
     """
 
     def __init__(
@@ -113,6 +114,10 @@ class SessionTransport:
                 return await self._read(response)
         except Exception as exc:  # noqa: BLE001 (whatever it is, it must not escape)
             return _translated(exc, key)
+        except BaseException as exc:
+            # Who cancels may chain this, and show the locals of aiohttp's frames: the headers.
+            exc.__traceback__ = None
+            raise
         finally:
             pool.users -= 1
             await self._close_unused()
@@ -154,17 +159,15 @@ class SessionTransport:
         """Close the retired sessions that no request is using any more."""
         unused = [pool for pool in self._retired if not pool.users]
         self._retired.difference_update(unused)
-        for pool in unused:
-            await pool.session.close()
+        if unused:
+            await _close_all(unused)
 
     async def close(self) -> None:
         """Close every connection of its own; see `Transport.close`."""
         pools = [*self._retired, *([self._pool] if self._pool else [])]
         self._retired.clear()
         self._pool = self._injected
-        for pool in pools:
-            if pool.owned:
-                await pool.session.close()
+        await _close_all(pool for pool in pools if pool.owned)
 
 
 def _check_session(session: object) -> None:
@@ -198,6 +201,17 @@ class _Pool:
         self.users = 0
 
 
+async def _close_all(pools: Iterable[_Pool]) -> None:
+    """Close all of these sessions, also if it is cancelled meanwhile.
+
+    aiohttp closes a session's connections first, and then waits until they are gone. So if each
+    session gets its turn, a cancellation costs no more than one of these waits.
+    """
+    async with AsyncExitStack() as closing:
+        for pool in pools:
+            closing.push_async_callback(pool.session.close)
+
+
 def _open_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=Connector(),
@@ -209,6 +223,9 @@ def _open_session() -> aiohttp.ClientSession:
 def _proxy_of_environment(base_url: str) -> str | None:
     """What HTTP_PROXY, HTTPS_PROXY and NO_PROXY (or the system's settings) say of this origin."""
     url = URL(base_url)
+    # Plain http is for this machine because nobody reads it here: a proxy would.
+    if is_loopback(url.raw_host or ""):
+        return None
     # With the port, because NO_PROXY may name a host with or without one.
     if urllib.request.proxy_bypass(f"{url.raw_host}:{url.port}"):
         return None

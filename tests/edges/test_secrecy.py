@@ -11,7 +11,16 @@ import traceback
 import aiohttp
 import pytest
 
-from calls_async import CallsClient, CallsError, ConfigurationError, Failed, RetryPolicy, Timeouts
+from calls_async import (
+    CallsClient,
+    CallsError,
+    ConfigurationError,
+    Failed,
+    Limits,
+    RetryPolicy,
+    Timeouts,
+    gather_calls,
+)
 from tests.documents import example
 from tests.rawserver import http, raw_server, record
 
@@ -19,6 +28,8 @@ SECRET = "Zq7Xw9Kd2Lm4Pv8Rt1Yb6Nc3Hf5Gj0"
 KEY = f"sk_live_{SECRET}"
 RUNS = {SECRET[at : at + 6] for at in range(len(SECRET) - 5)}
 OURS = "calls_async"
+BRIEF = Limits(patience=1.0)
+"""A batch that fails for longer than a second, as on a busy machine, would wait for the server."""
 
 
 def shown(thing, depth=4):
@@ -96,7 +107,9 @@ async def test_an_echoed_key_reaches_nobody(echo, caplog):
 
     async with raw_server(script) as server:
         policy = RetryPolicy(max_attempts=2, backoff_base=0.0)
-        client = CallsClient(KEY, base_url=server.url, retry=policy, hooks=(told.append,))
+        client = CallsClient(
+            KEY, base_url=server.url, retry=policy, limits=BRIEF, hooks=(told.append,)
+        )
         async with client:
             with pytest.raises(CallsError) as caught:
                 await client.get_call("call-1")
@@ -167,3 +180,75 @@ async def test_a_provider_that_gives_nearly_a_key(bad):
         with pytest.raises(ConfigurationError) as caught:
             await client.get_call("call-1")
     assert_silent(*confessed(caught.value))
+
+
+WRONG = {
+    "base_url": {"base_url": "http://calls.example.com"},
+    "retry": {"retry": None},
+    "session": {"session": "none"},
+    "ssl": {"ssl": False},
+    "proxy": {"proxy": "proxy"},
+    "headers": {"headers": {"Host": "x"}},
+    "user_agent": {"user_agent": "\n"},
+    "hooks": {"hooks": print},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
+async def test_a_refused_option_does_not_show_the_key_beside_it(wrong):
+    """The error's traceback shows the key in no frame, and a half-made client can be printed."""
+    options = {"base_url": "https://calls.example.com"} | wrong
+    with pytest.raises(ConfigurationError) as made:
+        CallsClient(KEY, **options)
+    with pytest.raises(ConfigurationError) as gathered:
+        await gather_calls(["call-1"], api_key=KEY, **options)
+    for caught in (made, gathered):
+        assert_silent(*confessed(caught.value))
+
+
+async def test_a_refused_key_is_in_no_frame():
+    """The same where it is the key itself that is refused."""
+    with pytest.raises(ConfigurationError) as made:
+        CallsClient(f"{KEY}\n", base_url="https://calls.example.com")
+    with pytest.raises(ConfigurationError) as gathered:
+        await gather_calls(["call-1"], api_key=f"{KEY}\n")
+    for caught in (made, gathered):
+        assert_silent(*confessed(caught.value))
+
+
+def frames(error):
+    """Whose code the tracebacks of an error and of its chain lead through."""
+    for link in (error, error.__cause__, error.__context__):
+        if link is not None:
+            for frame, _ in traceback.walk_tb(link.__traceback__):
+                yield frame.f_globals["__name__"].partition(".")[0]
+
+
+async def test_a_time_limit_of_the_users_own_shows_no_request():
+    """What it chains leads through none of aiohttp's frames, which hold the request's headers."""
+    async with (
+        raw_server(lambda exchange: exchange.hung_up()) as server,
+        CallsClient(KEY, base_url=server.url) as client,
+    ):
+        with pytest.raises(TimeoutError) as caught:
+            async with asyncio.timeout(0.05):
+                await client.get_call("call-1")
+        assert len(server.requests) == 1
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+    assert OURS in frames(caught.value)
+    assert "aiohttp" not in frames(caught.value)
+    assert_silent(*confessed(caught.value))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_the_key_for_this_machine_is_not_sent_to_the_environments_proxy(host, monkeypatch):
+    """Plain http is for loopback hosts because nobody reads it there; a proxy would."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    async with raw_server(None) as proxy, raw_server(http(record())) as server:
+        for name in ("HTTP_PROXY", "http_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        url = server.url.replace("127.0.0.1", host)
+        async with CallsClient(KEY, base_url=url, trust_env=True, limits=BRIEF) as client:
+            await client.get_call("call-1")
+    assert proxy.connections == 0

@@ -181,31 +181,44 @@ async def test_the_environment_names_no_proxy_unless_asked(environ):
 
 async def test_the_environment_may_name_the_proxy_when_asked(environ):
     """With `trust_env` the request goes to HTTP_PROXY, with our key and never netrc's."""
-    async with raw_server(http(b"{}")) as proxy, raw_server(None) as server:
+    async with raw_server(http(b"{}")) as proxy:
         environ.setenv("HTTP_PROXY", proxy.url)
-        assert isinstance(await get(server.url, trust_env=True), Answer)
-        assert proxy.requests[0].target == f"{server.url}/v1/calls/call-1"
+        assert isinstance(await get("http://calls.invalid", trust_env=True), Answer)
+        assert proxy.requests[0].target == "http://calls.invalid/v1/calls/call-1"
         assert proxy.requests[0].headers["authorization"] == KEY.authorization()
-    assert server.connections == 0
 
 
-@pytest.mark.parametrize("exempt", ["127.0.0.1", "example.com, 127.0.0.1:{port}", "*"])
+class AllHere(aiohttp.ThreadedResolver):
+    """A resolver by which every host is this machine."""
+
+    async def resolve(self, host, port=0, family=socket.AF_INET):  # noqa: ARG002 (as declared)
+        return await super().resolve("127.0.0.1", port, socket.AF_INET)
+
+
+@pytest.mark.parametrize("exempt", ["calls.invalid", "example.com, calls.invalid:{port}", "*"])
 async def test_no_proxy_is_honoured(environ, exempt):
     """A host that NO_PROXY names, with or without its port, is contacted directly."""
-    async with raw_server(None) as proxy, raw_server(http(b"{}")) as server:
+    async with (
+        raw_server(None) as proxy,
+        raw_server(http(b"{}")) as server,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=AllHere())) as session,
+    ):
         environ.setenv("HTTP_PROXY", proxy.url)
-        environ.setenv("NO_PROXY", exempt.format(port=server.url.rpartition(":")[2]))
-        assert isinstance(await get(server.url, trust_env=True), Answer)
+        port = server.url.rpartition(":")[2]
+        environ.setenv("NO_PROXY", exempt.format(port=port))
+        url = f"http://calls.invalid:{port}"
+        assert isinstance(await get(url, session=session, trust_env=True), Answer)
+        assert len(server.requests) == 1
     assert proxy.connections == 0
 
 
 async def test_no_proxy_for_another_port_is_not_ours(environ):
     """NO_PROXY with a port exempts that port alone."""
-    async with raw_server(http(b"{}")) as proxy, raw_server(None) as server:
+    async with raw_server(http(b"{}")) as proxy:
         environ.setenv("HTTP_PROXY", proxy.url)
-        environ.setenv("NO_PROXY", "127.0.0.1:1")
-        assert isinstance(await get(server.url, trust_env=True), Answer)
-    assert server.connections == 0
+        environ.setenv("NO_PROXY", "calls.invalid:1")
+        assert isinstance(await get("http://calls.invalid", trust_env=True), Answer)
+        assert len(proxy.requests) == 1
 
 
 async def test_an_explicit_proxy_wins_over_the_environment(environ):
@@ -791,3 +804,66 @@ async def test_close_ends_requests_in_flight():
         assert isinstance(await new, TransportError)
         await transport.close()
         await server.quiet()
+
+
+@pytest.fixture
+async def three_sessions():
+    """A transport with an idle connection and two requests in flight, each in its own session."""
+
+    async def script(exchange):
+        if exchange.target.endswith("held"):
+            await exchange.hung_up()
+        elif exchange.target.endswith("next"):
+            await answer.wait()
+        return http(b"{}")
+
+    answer = asyncio.Event()
+    async with raw_server(script) as server, transport_to(server.url) as transport:
+        await transport.get("call-1", KEY)
+        requests = []
+        for call_id in ("next", "held"):
+            requests.append(asyncio.create_task(transport.get(call_id, KEY, fresh=True)))
+            await until(lambda: server.connections == 1 + len(requests))
+        await until(lambda: len(server.requests) == 3)
+        yield transport, server, requests, answer
+        for request in requests:
+            request.cancel()
+        await asyncio.wait(requests)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+async def test_a_close_that_is_cancelled_closes_everything(three_sessions, times):
+    """However often it is cancelled while it waits, no connection stays open."""
+    transport, server, requests, answer = three_sessions
+    closing = asyncio.create_task(transport.close())
+    for _ in range(times):
+        await asyncio.sleep(0)
+        closing.cancel("enough")
+    with pytest.raises(asyncio.CancelledError, match="enough"):
+        await closing
+    answer.set()
+    await server.quiet()
+    assert {type(await request) for request in requests} == {ProtocolError}
+
+
+async def test_a_close_that_is_cancelled_before_it_begins_can_be_repeated(three_sessions):
+    """What has not begun has forgotten nothing."""
+    transport, server, _, answer = three_sessions
+    closing = asyncio.create_task(transport.close())
+    closing.cancel()
+    await asyncio.wait([closing])
+    assert server.open == 3
+    await transport.close()
+    answer.set()
+    await server.quiet()
+
+
+async def test_a_request_that_is_cancelled_in_the_end_closes_what_it_was_to_close(three_sessions):
+    """Cancelled while it closes retired sessions, it closes them all the same."""
+    transport, server, (request, _), answer = three_sessions
+    answer.set()
+    await until(lambda: not transport._retired)
+    request.cancel("enough")
+    with pytest.raises(asyncio.CancelledError, match="enough"):
+        await request
+    await until(lambda: server.open == 1)

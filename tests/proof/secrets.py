@@ -21,7 +21,6 @@ import json
 import logging
 import pickle
 import re
-import sys
 import tempfile
 import traceback
 from contextlib import asynccontextmanager, suppress
@@ -29,7 +28,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from calls_async import CallsClient, CallsError, Failed, RetryPolicy, Timeouts
+from click.testing import CliRunner
+
+from calls_async import CallsClient, CallsError, Failed, Fetched, RetryPolicy, Timeouts
+from calls_async.cli._app import app
 from calls_async.journal import Journal
 from calls_async.journal.render import render, render_failures
 from calls_async.journal.report import write_report
@@ -42,7 +44,10 @@ if TYPE_CHECKING:
 
 OURS = "calls_async"
 RUN = 6
-ROOT = Path(__file__).parents[2]
+STEP = 11
+"""The short form takes one case of so many; it shares no factor with the number of writings."""
+OTHERS = 89
+"""And one of so many with the other keys."""
 
 KEYS = {
     "live": "sk_live_Zq7Xw9Kd2Lm4Pv8Rt1Yb6Nc3Hf5Gj0",
@@ -143,36 +148,48 @@ class Searcher:
 
     def __init__(self, *keys: str) -> None:
         self.runs: set[str] = set()
+        self._searched: set[int] = set()
         for key in keys:
             prefix = next((p for p in ("sk_live_", "sk_test_") if key.startswith(p)), "")
             secret = key.removeprefix(prefix)
             runs = {secret[at : at + RUN] for at in range(len(secret) - RUN + 1)} or {key}
             self.runs |= {run.lower() for run in runs if run not in prefix}
 
-    def leaks(self, text: str) -> str | None:
-        """What of the key the text gives away."""
-        for reading in _read(text):
+    def leaks(self, *texts: str) -> str | None:
+        """What of the key the texts give away."""
+        # What many cases show, such as the loop's debug output, is searched once.
+        for reading in self._readings("\n\n".join(text for text in texts if self._is_new(text))):
             lowered = reading.lower()
             for run in self.runs:
-                if run in lowered:
-                    return f"{run!r} in {text[:300]!r}"
+                if (at := lowered.find(run)) >= 0:
+                    return f"{run!r} in {reading[max(0, at - 150) : at + 150]!r}"
         return None
+
+    def _readings(self, text: str) -> Iterator[str]:
+        yield from _read(text)
+        for each in (text, unquote(text)):
+            for word in re.findall(r"[0-9A-Za-z+/_-]{8,}", each):
+                if self._is_new(word):
+                    yield from _decoded(word)
+
+    def _is_new(self, text: str) -> bool:
+        known = len(self._searched)
+        self._searched.add(hash(text))
+        return len(self._searched) > known
 
 
 def _read(text: str) -> Iterator[str]:
     """The text, and what usual readers make of it, one after the other."""
     waiting, seen = [text], set()
-    for _ in range(3):
+    for _ in range(4):
         found: list[str] = []
         for each in waiting:
             if each in seen:
                 continue
             seen.add(each)
             yield each
-            found += [unquote(each), html.unescape(each), _unescaped(each)]
+            found += [reader(each) for mark, reader in _READERS if mark in each]
         waiting = found
-    yield from _decoded(text)
-    yield from _decoded(unquote(text))
 
 
 def _unescaped(text: str) -> str:
@@ -180,14 +197,22 @@ def _unescaped(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text)
 
 
-def _decoded(text: str) -> Iterator[str]:
-    for word in re.findall(r"[0-9A-Za-z+/_-]{8,}", text):
-        for start in range(4):
-            piece = word[start:].replace("-", "+").replace("_", "/")
-            yield base64.b64decode(piece[: len(piece) // 4 * 4]).decode("latin-1")
-    for word in re.findall(r"[0-9A-Fa-f]{12,}", text):
+_READERS: tuple[tuple[str, Callable[[str], str]], ...] = (
+    ("%", unquote),
+    ("&", html.unescape),
+    ("\\", _unescaped),
+    ("%u", _unescaped),
+)
+"""What each reader takes for an escape, and the reader."""
+
+
+def _decoded(word: str) -> Iterator[str]:
+    for start in range(4):
+        piece = word[start:].replace("-", "+").replace("_", "/")
+        yield base64.b64decode(piece[: len(piece) // 4 * 4]).decode("latin-1")
+    for digits in re.findall(r"[0-9A-Fa-f]{12,}", word):
         for start in range(2):
-            piece = word[start:]
+            piece = digits[start:]
             yield binascii.unhexlify(piece[: len(piece) // 2 * 2]).decode("latin-1")
 
 
@@ -265,9 +290,9 @@ async def sweep(*, short: bool) -> Tally:
     tally = Tally("secrets")
     for name, key in KEYS.items():
         cases = [(place, writing) for place in PLACES for writing in WRITINGS]
-        step = 1 if not short else 5 if name == "live" else 41
+        step = 1 if not short else STEP if name == "live" else OTHERS
         await _echoes(tally, name, key, cases[::step])
-    await _rotated(tally)
+    await _rotated(tally, list(WRITINGS.items())[:: STEP if short else 1])
     await _ways(tally)
     return tally
 
@@ -313,10 +338,8 @@ async def _one(tally: Tally, case: str, key: str, url: str, search: Searcher) ->
 
 
 def _search(tally: Tally, case: str, search: Searcher, texts: list[str]) -> None:
-    for text in dict.fromkeys(texts):
-        if (leak := search.leaks(text)) is not None:
-            tally.found(case, "leaks", leak)
-            return
+    if (leak := search.leaks(*texts)) is not None:
+        tally.found(case, "leaks", leak)
 
 
 async def _journaled(tally: Tally, name: str, url: str, search: Searcher, ids: list[str]) -> None:
@@ -327,14 +350,9 @@ async def _journaled(tally: Tally, name: str, url: str, search: Searcher, ids: l
         policy = RetryPolicy(max_attempts=1, max_throttled_attempts=1, max_server_wait=0.0)
         with Journal.open(path) as journal:
             async with CallsClient(KEYS[name], base_url=url, retry=policy) as client:
-                for call_id in ids:
-                    end: Any
-                    try:
-                        end = await client.fetch_call(call_id)
-                    except CallsError as error:
-                        end = error
-                    journal.add([call_id])
-                    journal.settle([_outcome(call_id, end)])
+                ends = [await _outcome(client, call_id) for call_id in ids]
+            journal.add(ids)
+            journal.settle(ends)
             files = _files(place)
             render(journal.fetched(), place / "calls.jsonl")
             render_failures(journal.failed(), place / "failed.jsonl")
@@ -342,7 +360,7 @@ async def _journaled(tally: Tally, name: str, url: str, search: Searcher, ids: l
             write_report(journal, place / "report.html")
             command = f"status {path}; status {path} --json; export {path} --errors {place}/x.csv"
             for args in command.split("; "):
-                files[args] = await _command(args.split())
+                files[args] = await asyncio.to_thread(_command, args.split())
         files |= _files(place)
     for file, content in files.items():
         case = f"{name} key, {Path(file).name} of a job of {len(ids)}"
@@ -354,29 +372,25 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {each.name: each.read_bytes() for each in folder.iterdir()}
 
 
-def _outcome(call_id: str, end: Any) -> Any:
-    if isinstance(end, CallsError):
-        return Failed(id=call_id, error=end, attempts=1, elapsed=0.1)
-    return end
+async def _outcome(client: CallsClient, call_id: str) -> Fetched | Failed:
+    try:
+        return await client.fetch_call(call_id)
+    except CallsError as error:
+        return Failed(id=call_id, error=error, attempts=1, elapsed=0.1)
 
 
-async def _command(args: list[str], **variables: str) -> bytes:
+def _command(args: list[str]) -> bytes:
     """All that a command prints."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "calls_async.cli", *args,
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={"PYTHONPATH": str(ROOT), **variables},
-    )  # fmt: skip
-    out, _ = await process.communicate()
-    return out
+    result = CliRunner().invoke(app, args)
+    assert result.exit_code in (0, 1), result.output
+    return result.stdout_bytes + (result.stderr_bytes or b"")
 
 
-async def _rotated(tally: Tally) -> None:
+async def _rotated(tally: Tally, writings: list[tuple[str, Callable[[str], str]]]) -> None:
     """A server may echo the key from before a rotation as well."""
     old, new = KEYS["live"], "sk_live_Mw3Tn8Qc5Zr1Vb7Xk9"
-    for writing, write in WRITINGS.items():
+    search = Searcher(old, new)
+    for writing, write in writings:
         keys = iter((old, new))
 
         def answer(exchange: Any, write: Any = write) -> bytes:
@@ -392,7 +406,7 @@ async def _rotated(tally: Tally) -> None:
                 case = f"rotated, {writing}"
                 end = await tally.judge(case, client.get_call("call-1"), accept=lambda _: False)
         texts = [*said, *confessed(end), *(text for event in told[2:] for text in shown(event))]
-        _search(tally, case, Searcher(old, new), texts)
+        _search(tally, case, search, texts)
 
 
 async def _ways(tally: Tally) -> None:

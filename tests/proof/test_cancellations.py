@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from calls_async._throttle import Throttle
 from calls_async.testing import FakeTransport
 from tests.proof import cancellations
@@ -54,3 +56,28 @@ def test_a_cancellation_that_is_swallowed_is_found(monkeypatch):
 def test_the_end_of_the_work_is_the_end_of_the_stage():
     """Behind the last suspension there is no case."""
     assert one("a record at once", at=100).cases == 0
+
+
+async def test_why_a_message_may_be_lost():
+    """Of two messages in a turn asyncio keeps the first, of a `gather` that of the last part."""
+    loop = asyncio.get_running_loop()
+
+    async def wait(*futures):
+        await asyncio.gather(*futures, return_exceptions=True)
+
+    for done, told in ((0, ("enough",)), (1, ())):
+        futures = loop.create_future(), loop.create_future()
+        waiting = asyncio.create_task(wait(*futures))
+        await asyncio.sleep(0)
+        futures[done].set_result(None)
+        waiting.cancel("enough")
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await waiting
+        assert caught.value.args == told
+
+    future = loop.create_future()
+    future.cancel()
+    future.cancel("enough")
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await future
+    assert caught.value.args == ()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from tests.proof.secrets import KEYS, PLACES, WRITINGS, Searcher, sweep
+from tests.proof.secrets import KEYS, OTHERS, PLACES, STEP, WRITINGS, Searcher, sweep
 
 
 async def test_no_key_is_seen_in_whatever_place_and_writing():
     """A sample of all places and writings shows nothing of a key, and each ends as an error."""
     tally = await sweep(short=True)
     assert not tally.bad
-    live = len(range(0, len(PLACES) * len(WRITINGS), 5))
-    others = (len(KEYS) - 1) * len(range(0, len(PLACES) * len(WRITINGS), 41))
-    assert tally.cases - tally.ends["file"] == live + others + len(WRITINGS) + 11
-    assert tally.ends["file"] == 11 * len(KEYS)
+    live = len(range(0, len(PLACES) * len(WRITINGS), STEP))
+    others = (len(KEYS) - 1) * len(range(0, len(PLACES) * len(WRITINGS), OTHERS))
+    rotated = len(range(0, len(WRITINGS), STEP))
+    assert tally.cases - tally.ends["file"] == live + others + rotated + 11
+    assert tally.ends["file"] == 12 * len(KEYS)
 
 
 @pytest.mark.parametrize("write", WRITINGS.values(), ids=WRITINGS.keys())

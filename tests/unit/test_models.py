@@ -280,6 +280,58 @@ def test_unknown_members_may_be_nested_deeper_than_the_stack() -> None:
     assert depth == sys.getrecursionlimit() * 2
 
 
+DEEP = {
+    "arrays": b"[" * 1_022 + b"]" * 1_022,
+    "objects": b'{"a":' * 1_022 + b"1" + b"}" * 1_022,
+    "both": b'[{"a":' * 511 + b"1" + b"}]" * 511,
+}
+
+
+@pytest.mark.parametrize("deep", DEEP.values(), ids=DEEP.keys())
+def test_a_record_as_deep_as_the_parser_goes_is_like_any_other(deep: bytes) -> None:
+    """It copies, pickles, compares and prints, although Python's own ways are recursive."""
+    body = EXAMPLE_BODY.rstrip()[:-1] + b', "deep": ' + deep + b', "next": 1}'
+    call = decode_call(body)
+    again = [copy.copy(call), copy.deepcopy(call), decode_call(body)]
+    again += [pickle.loads(pickle.dumps(call, n)) for n in range(pickle.HIGHEST_PROTOCOL + 1)]
+    for other in again:
+        assert other == call
+        assert list(other.extra) == ["deep", "next"]
+    assert call != decode_call(body.replace(deep, deep.replace(b"1", b"2").replace(b"[]", b"[0]")))
+    assert call.extra != {"deep": [], "next": 1}
+    assert len(repr(call)) > 500
+
+
+def test_a_record_too_deep_to_print_says_so() -> None:
+    """A repr is asked for by those who look for a fault; it must not be another one."""
+    deep: list[Any] = []
+    for _ in range(200_000):
+        deep = [deep]
+    assert repr(Extra.over({"deep": deep})) == "Extra(<1 members, nested too deep to be shown>)"
+    while deep:  # to free it all at once would recurse as well
+        deep = deep.pop()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": [1, {"b": None}]}, {"a": [1, {"b": None}]}),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        ({"a": 1}, {"a": 1.0}),
+        ({"a": [1]}, {"a": [1, 1]}),
+        ({"a": [1]}, {"a": {"0": 1}}),
+        ({"a": {}}, {"a": []}),
+        ({"a": {"b": 1}}, {"a": {"c": 1}}),
+        ({"a": {"b": 1}}, {"a": {"b": 1, "c": 1}}),
+        ({"a": None}, {}),
+    ],
+)
+def test_extra_is_equal_to_what_its_dict_is_equal_to(one: Any, other: Any) -> None:
+    """It compares as Python's dicts do."""
+    assert (Extra(one) == Extra(other)) == (Extra(one) == other) == (one == other)
+    assert Extra(one) != list(one)
+
+
 @pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.wire_path)
 def test_a_documented_member_cannot_hide_in_extra(member: Any) -> None:
     """It would be written twice, so that one value would be lost: a ValueError that names it."""

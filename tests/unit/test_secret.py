@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from calls_async._scrub import MOST
 from calls_async._secret import MASK, ApiKey
 from calls_async.errors import ConfigurationError
 
@@ -221,3 +222,33 @@ def test_scrub_leaves_no_secret_behind(kind, secret, before, after):
 def test_scrub_takes_out_the_key_and_leaves_the_rest(text, data, expected):
     """Only the secret is masked, so that the answer stays readable."""
     assert ApiKey(text).scrub(data) == expected
+
+
+@pytest.mark.parametrize("length", [MOST - 1, MOST, MOST + 1, 20 * MOST])
+def test_what_is_kept_of_a_long_text_is_what_was_searched(length):
+    """No more than 16 KiB is looked at, and nothing of what stands behind that is shown."""
+    key = ApiKey(f"sk_live_{SECRET}")
+    assert key.scrub(b"." * length) == b"." * min(length, MOST)
+    scrubbed = key.scrub(b"." * (length - 4) + SECRET.encode() * 2)
+    assert not shows(scrubbed.decode(), SECRET)
+
+
+FULL = 64 * MOST
+EVERY_ESCAPE = "".join(f"%25{ord(char):02x}" for char in SECRET)
+ADVERSARIES = {
+    "escapes": b"%41",
+    "escapes of escapes": b"%252541",
+    "backslashes": b"\\",
+    "near misses": f"{SECRET[:5]}-{SECRET[1:6]}-".encode(),
+    "nothing but the key": SECRET.encode(),
+    "nothing but the key, escaped": EVERY_ESCAPE.encode(),
+    "an endless escape": b"&#x" + b"0" * FULL,
+}
+
+
+@pytest.mark.parametrize("text", ADVERSARIES.values(), ids=ADVERSARIES.keys())
+def test_no_text_makes_scrubbing_long(text):
+    """Of a body of a megabyte the first 16 KiB are read and searched, whatever it is made of."""
+    key = ApiKey(f"sk_live_{SECRET}")
+    body = text * (FULL // len(text) + 1)
+    assert key.scrub(body) == key.scrub(body[:MOST])
