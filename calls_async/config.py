@@ -368,9 +368,11 @@ def check_headers(headers: Mapping[Any, Any] | None) -> dict[str, str]:
         raise ConfigurationError(problem) from None
     sent: dict[str, str] = {}
     for name, value in checked.items():
-        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-            raise ConfigurationError(f"headers: {name!a} is no header name")
+        if not isinstance(name, str):  # whatever it is, it may not even be shown
+            raise ConfigurationError(f"headers: a name must be a str, not {type(name).__name__}")
         header = _plain(name)
+        if not _TOKEN.fullmatch(header):
+            raise ConfigurationError(f"headers: {header!a} is no header name")
         if header.lower() in _RESERVED:
             raise ConfigurationError(f"headers: {header} is set by the client itself")
         if header.lower() in map(str.lower, sent):

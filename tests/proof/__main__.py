@@ -30,6 +30,7 @@ SWEEPS = (
     "connections",
     "cancellations",
     "closings",
+    "hostile",
     "secrets",
     "tls",
 )
