@@ -32,6 +32,7 @@ SWEEPS = (
     "closings",
     "secrets",
     "tls",
+    "chaos",
 )
 """Each is a module of this folder with `async def sweep(*, short: bool) -> Tally`."""
 SHOWN = 20
