@@ -185,6 +185,7 @@ class Account:
         strangers: Ids that the server was asked for and that are not on the road.
         requests: All requests, by the ledger.
         most: The most requests for one id.
+        restarted: Whether the server went away as often as it was to.
         seconds: How long it took.
     """
 
@@ -198,6 +199,7 @@ class Account:
     strangers: int = 0
     requests: int = 0
     most: int = 0
+    restarted: bool = False
     seconds: float = 0.0
 
     @classmethod
