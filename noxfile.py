@@ -175,6 +175,13 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """A client that is used for ten minutes holds no more at the end; `-- --minutes 1` for less."""
+    session.install(".[test]")
+    session.run("python", "-m", "tests.proof.soak", *session.posargs)
+
+
+@nox.session
 def instructions(session: nox.Session) -> None:
     """What gate and policies cost a call of a healthy server, counted by valgrind's callgrind."""
     session.install(".[test]")

@@ -68,7 +68,7 @@ class FakeTransport(Endpoint):
                     return _lost(action.breaks)
                 case Break.GARBAGE:
                     return ProtocolError("the answer was cut or garbled")
-                case Break.STALL:
+                case Break.STALL | Break.FREEZE:
                     await self._closing.wait()
                     return _lost("the transport was closed")
                 case _:

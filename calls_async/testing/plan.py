@@ -61,6 +61,7 @@ class Break(StrEnum):
     CUT = "cut"
     GARBAGE = "garbage"
     STALL = "stall"
+    FREEZE = "freeze"
 
 
 @attrs.frozen(kw_only=True)
@@ -108,6 +109,8 @@ class Fault(Reply):
     """What is answered is no HTTP."""
     stall: ClassVar[Fault]
     """Nothing is answered, until the client gives up or the sandbox is closed."""
+    freeze: ClassVar[Fault]
+    """Half of the body arrives, and then nothing more, as with a stall."""
     empty: ClassVar[Fault]
     """A 200 without a body."""
     not_json: ClassVar[Fault]
@@ -172,6 +175,7 @@ TRANSIENT_FAULTS: Final = (
     Fault.cut,
     Fault.garbage,
     Fault.stall,
+    Fault.freeze,
     Fault.slow(0.2),
     Fault.empty,
     Fault.not_json,

@@ -155,15 +155,22 @@ async def _break(how: Break, request: web.BaseRequest, action: Action) -> None:
         case Break.CLOSE:
             transport.close()
         case Break.CUT:
-            response = web.StreamResponse(status=action.status, headers=action.headers)
-            response.content_length = len(action.body)
-            await response.prepare(request)
-            await response.write(action.body[: len(action.body) // 2])
+            await _answer_half(request, action)
             transport.close()
         case Break.GARBAGE:
             transport.write(_NO_HTTP)
             transport.close()
         case Break.STALL:
             pass
+        case Break.FREEZE:
+            await _answer_half(request, action)
         case _:
             assert_never(how)
+
+
+async def _answer_half(request: web.BaseRequest, action: Action) -> None:
+    """The whole head, and half of the body."""
+    response = web.StreamResponse(status=action.status, headers=action.headers)
+    response.content_length = len(action.body)
+    await response.prepare(request)
+    await response.write(action.body[: len(action.body) // 2])

@@ -159,7 +159,7 @@ async def test_above_the_rate_it_is_a_429_with_the_time_to_come_back(connect):
     )
 
 
-@pytest.mark.parametrize("fault", [Fault.stall, Fault.slow(3600)], ids=str)
+@pytest.mark.parametrize("fault", [Fault.stall, Fault.freeze, Fault.slow(3600)], ids=str)
 async def test_a_cancelled_request_leaves_nothing_in_flight(connect, fault):
     """The cancellation passes at once, and neither a task nor a connection in use is left."""
     transport, endpoint = await connect(faults={"call-1": fault})
@@ -174,7 +174,7 @@ async def test_a_cancelled_request_leaves_nothing_in_flight(connect, fault):
     assert (await transport.get("call-2", KEY)).status == 200
 
 
-@pytest.mark.parametrize("fault", [Fault.stall, Fault.slow(3600)], ids=str)
+@pytest.mark.parametrize("fault", [Fault.stall, Fault.freeze, Fault.slow(3600)], ids=str)
 async def test_closing_ends_the_requests_in_flight_with_an_error(connect, fault):
     """Nobody waits for an answer that cannot come any more."""
     transport, endpoint = await connect(faults={"call-1": fault})

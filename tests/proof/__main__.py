@@ -33,6 +33,7 @@ SWEEPS = (
     "hostile",
     "secrets",
     "tls",
+    "chaos",
 )
 """Each is a module of this folder with `async def sweep(*, short: bool) -> Tally`."""
 SHOWN = 20
