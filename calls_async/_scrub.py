@@ -163,6 +163,7 @@ _ESCAPE: Final = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """What stands for one printable ASCII character: no other can be in a key."""
+_BEGINS: Final = frozenset(b"%&\\")
 
 _NAMES: Final = {
     name[:-1].encode(): char.encode()
@@ -212,6 +213,8 @@ def _readings(data: bytes) -> Iterator[_Reading]:
 def _unescaped(text: _Reading) -> _Reading | None:
     """The text with its escapes read; `None` if there are none."""
     data = text.read
+    if _BEGINS.isdisjoint(data):
+        return None  # as with nearly every request id, which each record comes with
     read = bytearray()
     at, written = [0], [0]
     done = 0

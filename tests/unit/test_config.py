@@ -580,6 +580,12 @@ def test_no_headers_are_none():
     assert check_headers(CIMultiDict({"X-Tenant": "a"})) == {"X-Tenant": "a"}
 
 
+def test_a_header_is_given_once():
+    """Two fields that differ in case are one, and nobody could say which counts."""
+    message = refused(check_headers, {"X-Tenant": "a", "x-tenant": "b"})
+    assert message == "headers: x-tenant is given twice"
+
+
 @pytest.mark.parametrize("headers", [5, ["X-Tenant"], "X-Tenant: a", [("a", "b", "c")], print])
 def test_what_is_no_mapping_of_headers_is_refused(headers):
     """The option is named, and nothing foreign is raised."""
@@ -740,3 +746,29 @@ def test_a_configuration_is_frozen():
     """A client's configuration is what it was made with."""
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         settings().base_url = "https://evil.example"
+
+
+PLAIN = "http://127.0.0.1:8080"
+FAR_PROXY = "http://proxy.example:3128"
+
+
+@pytest.mark.parametrize("proxy", [FAR_PROXY, "https://10.0.0.1", "http://[2001:db8::1]:3128"])
+def test_plain_http_through_a_far_proxy_is_refused(proxy):
+    """That proxy would read the key, wherever the request goes in the end."""
+    assert refused(settings, base_url=PLAIN, proxy=proxy).startswith("proxy: plain http")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"base_url": "https://api.example.com", "proxy": FAR_PROXY},
+        {"base_url": PLAIN, "proxy": "http://127.0.0.1:3128"},
+        {"base_url": PLAIN, "proxy": "http://localhost:3128"},
+        {"base_url": PLAIN, "proxy": FAR_PROXY, "allow_http": True},
+        {"base_url": PLAIN, "proxy": None},
+    ],
+    ids=["a tunnel", "near", "near by name", "allowed by name", "none"],
+)
+def test_where_no_proxy_reads_the_key_it_is_taken(changes):
+    """Through https it is a tunnel; on this machine nobody else reads; or it was asked for."""
+    assert settings(**changes).proxy == changes["proxy"]

@@ -8,6 +8,7 @@ import json
 import pickle
 import sys
 from datetime import UTC, datetime, timedelta, timezone
+from types import MappingProxyType
 from typing import Any, assert_never
 
 import attrs
@@ -347,3 +348,17 @@ def test_a_record_prints_as_it_is_made() -> None:
     """The repr of a record names every member."""
     assert repr(Caller(first_name="A")) == "Caller(first_name='A', last_name=None, extra=Extra({}))"
     assert json.loads(EXAMPLE_BODY)["id"] in str(CALL)
+
+
+def test_unknown_members_are_compared_with_any_mapping():
+    """They are one, and equal what holds the same members."""
+    assert Extra({"new": [1]}) == MappingProxyType({"new": [1]})
+    assert Extra({"new": [1]}) != MappingProxyType({"new": [2]})
+    assert Extra({}) != []
+
+
+def test_a_copy_of_unknown_members_is_the_same():
+    """Nothing can change them, so there is nothing to copy, however deep they are nested."""
+    extra = Extra({"new": [1]})
+    assert copy.copy(extra) is extra
+    assert copy.deepcopy(extra) is extra

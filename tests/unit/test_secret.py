@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calls_async._scrub import MOST
+from calls_async._scrub import MOST, Scrubber
 from calls_async._secret import MASK, ApiKey
 from calls_async.errors import ConfigurationError
 
@@ -252,3 +252,16 @@ def test_no_text_makes_scrubbing_long(text):
     key = ApiKey(f"sk_live_{SECRET}")
     body = text * (FULL // len(text) + 1)
     assert key.scrub(body) == key.scrub(body[:MOST])
+
+
+def test_what_looks_for_a_key_is_never_pickled():
+    """It knows enough to tell the key."""
+    with pytest.raises(ConfigurationError, match="never pickled"):
+        pickle.dumps(Scrubber("sk_test_", SECRET))
+
+
+def test_escapes_that_stand_for_no_character_of_a_key_are_left():
+    """They hide nothing, and what stands around them is found all the same."""
+    key = ApiKey(f"sk_test_{SECRET}")
+    hidden = SECRET[:3] + f"%{ord(SECRET[3]):02x}" + SECRET[4:]
+    assert key.scrub(f"&copy; &nosuch; {hidden}".encode()) == b"&copy; &nosuch; ***"
