@@ -140,9 +140,7 @@ class Minute:
     failed: int = attrs.field(validator=_count)
     requests: int = attrs.field(validator=_count)
     retries: int = attrs.field(validator=_count)
-    latencies: tuple[tuple[float, int], ...] = attrs.field(
-        validator=_pairs
-    )
+    latencies: tuple[tuple[float, int], ...] = attrs.field(validator=_pairs)
 
     def quantile(self, share: float) -> float | None:
         """The latency, in seconds, that this share (0.0 to 1.0) of the outcomes kept to."""
