@@ -647,6 +647,7 @@ def test_what_is_no_header_value_is_refused_unquoted(value):
         "Connection",
         "Content-Length",
         "Cookie",
+        "Expect",
         "HOST",
         "Proxy-Authorization",
         "TE",
