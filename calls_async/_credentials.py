@@ -28,7 +28,9 @@ class Credentials:
         self.held = source if isinstance(source, ApiKey) else None
         """The key to use now; `None` while the provider has not been asked."""
         self._last = self.held
-        self._refused: set[ApiKey] = set()
+        # A number for each, not the key: a client that lives long has its key rotated often, and a
+        # key takes memory for what it scrubs, besides that it is a secret.
+        self._refused: set[int] = set()
         self._asking = asyncio.Lock()
 
     async def current(self) -> ApiKey:
@@ -52,14 +54,14 @@ class Credentials:
         if self._provider is None:
             return None
         async with self._asking:
-            if self.held in (refused, None) and refused not in self._refused:
+            if self.held in (refused, None) and hash(refused) not in self._refused:
                 # From here on nobody sends the refused key, whatever comes of the asking.
                 self.held = None
-                self._refused.add(refused)
+                self._refused.add(hash(refused))
                 try:
                     self.held = await self._ask()
                 except asyncio.CancelledError:
-                    self._refused.discard(refused)  # the next in line asks in its place
+                    self._refused.discard(hash(refused))  # the next in line asks in its place
                     raise
         return None if self.held == refused else self.held
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -191,6 +192,21 @@ async def test_two_refused_keys_in_turn_are_each_asked_about_once():
 
 
 @in_virtual_time
+async def test_a_refused_key_is_let_go():
+    """However often a key is rotated, no more keys are held than the one in use."""
+    credentials = Credentials(Vault(*(f"sk_test_number_{number}" for number in range(20))))
+    before = keys_in_memory()
+    key = await credentials.current()
+    for _ in range(19):
+        key = await credentials.renewed(key)
+    assert keys_in_memory() == before + 1
+
+
+def keys_in_memory():
+    gc.collect()
+    return sum(type(each) is ApiKey for each in gc.get_objects())
+
+
 async def test_a_renewal_that_fails_ends_the_call_and_not_the_client():
     """The refused key is used no more; when the provider is back, so is the client."""
     vault = Vault(OLD, RuntimeError("sealed"), NEW)
