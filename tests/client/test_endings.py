@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import sys
+from functools import partial
 
 import pytest
 
@@ -89,6 +90,8 @@ async def start(code, *arguments, **variables):
         env=os.environ | variables,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        # Who is started in the background, as in CI, inherits that interrupts are ignored.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 

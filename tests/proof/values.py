@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from calls_async import CallsClient, DecodeError, Fetched, MismatchedCallError, RetryPolicy
+from calls_async._scrub import MOST
 from calls_async.models import Call, Caller, Contact, PhoneNumber
 from tests.documents import MISSING, example, put
 from tests.proof import policy
@@ -96,7 +97,7 @@ def is_as_written(case: Case, end: object) -> bool:
             return case.call is not None and raw == case.body and _same(case, call)
         case MismatchedCallError():
             return case.word == "another id"
-        case DecodeError(raw=case.body, call_id=policy.CALL_ID):
+        case DecodeError(call_id=policy.CALL_ID) if end.raw == case.body[:MOST]:
             paths = sorted(violation.path for violation in end.violations)
             return case.call is None and (case.word, sorted(case.paths)) == (_word(end), paths)
         case _:
