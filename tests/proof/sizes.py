@@ -14,6 +14,8 @@ import zlib
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote
 
+import attrs
+
 from calls_async import (
     AnswerTooLargeError,
     CallsError,
@@ -25,6 +27,7 @@ from calls_async import (
 )
 from calls_async.config import Limits
 from tests.proof.apart import ORDINARY, fetched_apart
+from tests.proof.loops import BLOCKED
 from tests.proof.tally import Tally
 from tests.rawserver import http, raw_server, record
 
@@ -39,6 +42,9 @@ CAP = Limits().max_body_bytes
 SECONDS = 30.0
 """For one answer: what is endless must be left because of its size, long before."""
 
+TRIES = 5
+"""How often a case is measured that held up the loop. What others do on the same machine slows it
+down even while it has the processor, and nothing makes it faster than it is."""
 LONG = "in-chunks-of-"
 """Cases that take seconds of work."""
 
@@ -66,10 +72,21 @@ async def sweep(*, short: bool) -> Tally:
         names = [name for name in sizes if not (short and LONG in name)]
         for together in [names] if short else [[name] for name in names]:
             ends = await fetched_apart(server.url, together, seconds=SECONDS)
-            for name, measured in zip(together, ends, strict=True):
-                await _judged(tally, name, measured, sizes[name][1])
+            for name, first in zip(together, ends, strict=True):
+                await _judged(tally, name, first, sizes[name][1])
+                measured = first if short else await at_best(server.url, name, first)
                 measured.judge(tally, name, short=short)
     return tally
+
+
+async def at_best(url: str, name: str, measured: Measured) -> Measured:
+    """The same with the shortest of some longest turns, where the first one was too long."""
+    for _ in range(TRIES - 1):
+        if measured.blocked <= BLOCKED:
+            break
+        (again,) = await fetched_apart(url, [name], seconds=SECONDS)
+        measured = attrs.evolve(measured, blocked=min(measured.blocked, again.blocked))
+    return measured
 
 
 async def _judged(tally: Tally, name: str, measured: Measured, ends: type[object]) -> None:
