@@ -45,7 +45,7 @@ class ApiKey:
             raise ConfigurationError(f"{origin} {problem}")
         # A subclass of str may tell something else each time that it is asked.
         self._text = str.__str__(text)
-        older = () if after is None or after == self else after._scrubbers  # noqa: SLF001 (the same class)
+        older = () if after is None else after._scrubbers[after == self :]  # noqa: SLF001 (the same class)
         prefix = self._prefix
         own = Scrubber(prefix, self._text.removeprefix(prefix))
         self._scrubbers: tuple[Scrubber, ...] = (own, *older)[:_REMEMBERED]

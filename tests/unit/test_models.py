@@ -362,3 +362,30 @@ def test_a_copy_of_unknown_members_is_the_same():
     extra = Extra({"new": [1]})
     assert copy.copy(extra) is extra
     assert copy.deepcopy(extra) is extra
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]}),
+        ({"a": [1], "b": [2]}, {"a": [0], "b": [2]}),
+        ({"a": [1]}, {"a": {"0": 1}}),
+        ({"a": [1]}, {"a": [1, 2]}),
+        ({"a": []}, {"a": {}}),
+    ],
+)
+def test_unknown_members_differ_wherever_they_differ(one, other):
+    """In the first place and in the last, at every depth, and by the kind of container."""
+    assert Extra(one) != Extra(other)
+    assert Extra(one) == Extra(copy.deepcopy(one))
+    assert pickle.loads(pickle.dumps(Extra(one))) == Extra(one)
+
+
+def test_deep_unknown_members_are_equal_and_come_back():
+    """Deeper than Python's own comparison and pickling go."""
+    deep = [1]
+    for _ in range(900):
+        deep = [deep]
+    extra = Extra({"deep": deep})
+    assert extra == Extra({"deep": deep})
+    assert pickle.loads(pickle.dumps(extra)) == extra

@@ -6,6 +6,7 @@ import copy
 import logging
 import pickle
 import traceback
+from base64 import b64encode, urlsafe_b64encode
 
 import pytest
 from hypothesis import given
@@ -265,3 +266,67 @@ def test_escapes_that_stand_for_no_character_of_a_key_are_left():
     key = ApiKey(f"sk_test_{SECRET}")
     hidden = SECRET[:3] + f"%{ord(SECRET[3]):02x}" + SECRET[4:]
     assert key.scrub(f"&copy; &nosuch; {hidden}".encode()) == b"&copy; &nosuch; ***"
+
+
+ODD = "q7?>~Wz9~~>?Kx2mV4t"
+"""A secret whose base64 has the characters that differ in URLs."""
+
+
+@pytest.mark.parametrize("ahead", range(3))
+@pytest.mark.parametrize("encode", [b64encode, urlsafe_b64encode])
+def test_six_characters_in_base64_are_scrubbed_wherever_they_stand(encode, ahead):
+    """Eight characters of it hold six of the key's, whatever stands before; seven do not."""
+    key = ApiKey(f"sk_test_{ODD}")
+    encoded = encode(b"A" * ahead + ODD.encode())
+    first = -(-8 * ahead // 6)
+    last = 8 * (ahead + len(ODD)) // 6
+    for at in range(first, last - 7):
+        assert key.scrub(b"< " + encoded[at : at + 8] + b" >") == b"< *** >"
+        assert key.scrub(encoded[at : at + 7]) == encoded[at : at + 7]
+
+
+@pytest.mark.parametrize("secret", ["q7Wz9K", SECRET])
+def test_six_characters_in_hexadecimal_are_scrubbed(secret):
+    """Twelve digits of it, of the shortest secret that is looked for in pieces as well."""
+    assert ApiKey(f"sk_test_{secret}").scrub(secret[:6].encode().hex().encode()) == b"***"
+    assert ApiKey(f"sk_test_{secret}").scrub(b64encode(secret[:6].encode())) == b"***"
+
+
+def test_named_characters_are_read():
+    """The marks that a key may have, as HTML names them."""
+    key = ApiKey("sk_test_a!b_c{d~e")
+    assert key.scrub(b"a&excl;b&lowbar;c&lcub;d~e") == b"***"
+
+
+def test_what_is_kept_is_sixteen_kibibytes():
+    """As the errors' page says."""
+    assert len(ApiKey(f"sk_test_{SECRET}").scrub(b"x" * 20_000)) == 16_384
+
+
+def test_a_key_scrubs_those_that_it_replaced():
+    """A server may echo them from its cache or its log: the last seven before it, and no more."""
+    secrets_ = [f"{number}{SECRET[::-1]}{number}" for number in range(10)]
+    key = None
+    for secret in secrets_:
+        key = ApiKey(f"sk_test_{secret}", after=key)
+    for secret in secrets_[2:]:
+        assert key.scrub(secret.encode()) == b"***"
+    distinct = ["mNbVcX", "pOiUzT", *(f"{number}{number}zzzz" for number in range(7))]
+    key = None
+    for secret in distinct:
+        key = ApiKey(f"sk_test_{secret}", after=key)
+    assert key.scrub("".join(distinct[:2]).encode()) == b"mNbVcX***"
+
+
+def test_two_keys_side_by_side_have_one_mask():
+    """What was there is not told by how many masks there are."""
+    key = ApiKey("sk_test_mNbVcX", after=ApiKey("sk_test_pOiUzT"))
+    assert key.scrub(b"mNbVcXpOiUzT mNbVcX") == b"*** ***"
+
+
+def test_a_key_that_replaces_itself_forgets_none_of_the_others():
+    """A provider may give the same key twice."""
+    key = ApiKey("sk_test_mNbVcX", after=ApiKey("sk_test_pOiUzT"))
+    for _ in range(9):
+        key = ApiKey("sk_test_mNbVcX", after=key)
+    assert key.scrub(b"pOiUzT") == b"***"
