@@ -384,7 +384,7 @@ def test_unknown_members_differ_wherever_they_differ(one, other):
 def test_deep_unknown_members_are_equal_and_come_back():
     """Deeper than Python's own comparison and pickling go."""
     deep = [1]
-    for _ in range(900):
+    for _ in range(20_000):
         deep = [deep]
     extra = Extra({"deep": deep})
     assert extra == Extra({"deep": deep})
