@@ -175,7 +175,7 @@ def assess(
     """
     if isinstance(came, CallsError):
         return Fault(error=came)
-    hint = read_hint(came.status, came.headers, now)
+    hint = NO_HINT if came.silent else read_hint(came.status, came.headers, now)
     if came.status != HTTPStatus.OK:
         error = _status_error(came, hint, now, scrub)
         return Fault(error=error, status=came.status, hint=hint)

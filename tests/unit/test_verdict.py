@@ -123,6 +123,13 @@ HINTS = {
 WAITS = {"now": 0.0, "soon": 7.0, "beyond the cap": 121.0, "spent": 9.0}
 
 
+def test_the_fields_of_a_silent_answer_are_not_looked_through():
+    """What the transport knows is not found out once more."""
+    told = answer(429, retry_after="7")
+    assert assessed(told).hint.wait == 7.0
+    assert assessed(told._replace(silent=True)).hint is NO_HINT
+
+
 def expected_class(status, hint):
     if status in NAMED:
         return NAMED[status]
