@@ -3,45 +3,41 @@
 What aiohttp would do on its own is switched off, so that nothing is sent or followed that the
 client did not decide: redirects, cookies, netrc, environment proxies, its timeouts, its decoders
 and its hidden second try of a GET. An injected session keeps its own cookies, headers, proxy,
-connector and middlewares, which are its owner's decisions. What aiohttp raises is translated in
-one table, into values, so that no exception of its own is ever chained: their reprs hold the
-request's headers, and so the key.
+connector and middlewares, which are its owner's decisions. What aiohttp raises becomes a value of
+ours in the error table.
 
-This room, with the connector beside it, is the only door to aiohttp.
+The modules beside this one and it are the only door to aiohttp.
 """
 
 from __future__ import annotations
 
-import re
-import ssl as tls
 import urllib.request
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
 from aiohttp import hdrs
-from aiohttp.http_exceptions import HttpProcessingError, TransferEncodingError
 from yarl import URL
 
 from calls_async._ids import path_segment
 from calls_async._transport._connector import Connector, ended_with_its_connection
-from calls_async._transport._unpack import too_large, unpacked
-from calls_async._wire import Answer
-from calls_async.config import check_proxy, is_loopback
-from calls_async.errors import (
-    AttemptTimeoutError,
-    ConfigurationError,
-    ConnectError,
-    ProtocolError,
-    TLSError,
-    TransportError,
+from calls_async._transport._reading import read_answer
+from calls_async._transport._translate import (
+    CertificateRefusedError,
+    ConnectionLostError,
+    refuses_certificate,
+    translated,
 )
+from calls_async.config import check_proxy, is_loopback
+from calls_async.errors import ConfigurationError, ConnectError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from ssl import SSLContext
 
     from calls_async._secret import ApiKey
+    from calls_async._wire import Answer
+    from calls_async.errors import TransportError
 
 _UNTIMED: Final = aiohttp.ClientTimeout()
 """The caller times the attempt; aiohttp's own total would count the wait for a connection too."""
@@ -111,9 +107,12 @@ class SessionTransport:
                 proxy=self._proxy,
                 middlewares=pool.middlewares,
             ) as response:
-                return await self._read(response)
+                with ended_with_its_connection(response):
+                    return await read_answer(
+                        response.status, response.headers, response.content, self._max_body_bytes
+                    )
         except Exception as exc:  # noqa: BLE001 (whatever it is, it must not escape)
-            return _translated(exc, key)
+            return translated(exc, key)
         except BaseException as exc:
             # Who cancels may chain this, and show the locals of aiohttp's frames: the headers.
             exc.__traceback__ = None
@@ -121,28 +120,6 @@ class SessionTransport:
         finally:
             pool.users -= 1
             await self._close_unused()
-
-    async def _read(self, response: aiohttp.ClientResponse) -> Answer | TransportError:
-        """The answer with its body, under the cap."""
-        # An error page may be cut: only its beginning is ever shown. A record may not.
-        whole = response.status == 200
-        most = self._max_body_bytes
-        body = bytearray()  # not a list of parts: a server may send them a byte at a time
-        with ended_with_its_connection(response):
-            while part := await response.content.readany():
-                body += part
-                if len(body) > most:
-                    if whole:
-                        # Leaving the response unread closes its connection.
-                        return too_large(most)
-                    break
-        codings = response.headers.getall(hdrs.CONTENT_ENCODING, ())
-        content = unpacked(bytes(body), codings, most)
-        if not isinstance(content, bytes):
-            if whole:
-                return content
-            content = b""  # the status and what the server asks for count without its page
-        return Answer(status=response.status, headers=response.headers, body=content)
 
     def _take_pool(self, *, fresh: bool) -> _Pool:
         """The session to use, with its connections; opened when it is first needed."""
@@ -232,21 +209,6 @@ def _proxy_of_environment(base_url: str) -> str | None:
     return check_proxy(urllib.request.getproxies().get(url.scheme))
 
 
-# --- The error table -----------------------------------------------------------------------------
-
-
-class _ConnectionLostError(Exception):
-    """A disconnect, under a name on which aiohttp does not send the request again by itself."""
-
-
-class _CertificateRefusedError(Exception):
-    """The server wants a client certificate, or another one.
-
-    With TLS 1.3 it says so when the client's side of the handshake is over and the request on its
-    way (RFC 8446, section 4.4.2.4), so that to aiohttp it is a connection that was lost.
-    """
-
-
 async def _single_try(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
@@ -258,84 +220,9 @@ async def _single_try(
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
         # A disconnect's own text holds what had arrived of the answer until then.
         told = str(exc) if isinstance(exc, OSError) else "by the server"
-        refused = _refuses_certificate(exc.__cause__)
-        lost = _CertificateRefusedError(told) if refused else _ConnectionLostError(told)
+        refused = refuses_certificate(exc.__cause__)
+        lost = CertificateRefusedError(told) if refused else ConnectionLostError(told)
     raise lost  # out here, so that aiohttp's exception is not its context
-
-
-_REFUSALS: Final = re.compile("_ALERT_.*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")
-"""OpenSSL's names of the alerts that are about a certificate."""
-
-
-def _refuses_certificate(cause: BaseException | None) -> bool:
-    """Whether a connection was lost because of the client's certificate."""
-    return isinstance(cause, tls.SSLError) and bool(_REFUSALS.search(cause.reason or ""))
-
-
-_TABLE: Final[tuple[tuple[tuple[type[Exception], ...], type[TransportError], str], ...]] = (
-    (
-        (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, _CertificateRefusedError),
-        TLSError,
-        "the secure connection was refused",
-    ),
-    (
-        (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError),
-        ConnectError,
-        "no connection could be opened",
-    ),
-    ((TimeoutError,), AttemptTimeoutError, "the answer took too long"),
-    (
-        (_ConnectionLostError, aiohttp.ClientConnectionError, OSError),
-        ProtocolError,
-        "the connection was lost before the answer was complete",
-    ),
-    (
-        (aiohttp.ClientError, HttpProcessingError),
-        ProtocolError,
-        "the answer was cut or garbled",
-    ),
-)
-"""First match wins; what no row names is a plain `TransportError`."""
-
-
-def _translated(exc: Exception, key: ApiKey) -> TransportError:
-    """What aiohttp raised, as one of ours."""
-    kind, message = next(
-        ((ours, text) for theirs, ours, text in _TABLE if isinstance(exc, theirs)),
-        (TransportError, "the request failed in an unexpected way"),
-    )
-    cause = _harmless_cause(exc)
-    detail = key.scrub(_detail(cause or exc).encode(errors="replace"))
-    error = kind(f"{message}: {detail.decode(errors='replace')}")
-    error.__cause__ = cause
-    return error
-
-
-_QUOTATION: Final = re.compile(r""":?\s*(?:\n|(?:bytearray\()?b['"]).*""", re.DOTALL)
-
-
-def _detail(exc: BaseException) -> str:
-    name = type(exc).__name__.lstrip("_")
-    if isinstance(exc, HttpProcessingError) or isinstance(exc.__cause__, TransferEncodingError):
-        return name  # aiohttp's parser in Python says no more than what the server sent
-    # What aiohttp's parser says is without the URL; a body's error has the parser's as its cause.
-    told = getattr(exc, "message", None) or getattr(exc.__cause__, "message", None) or str(exc)
-    # The parser quotes what the server sent, cut anywhere: a part of an echoed key is no key that
-    # could be scrubbed.
-    words = _QUOTATION.sub("", told)
-    return f"{name}: {words}" if words else name
-
-
-def _harmless_cause(exc: Exception) -> OSError | None:
-    """The system's own error behind a failed connection, fit to be chained.
-
-    Its traceback goes, because aiohttp's frames hold the request, and so do its own chain links.
-    """
-    if not isinstance(exc, aiohttp.ClientConnectorError):
-        return None
-    cause = exc.os_error
-    cause.__traceback__ = cause.__context__ = cause.__cause__ = None
-    return cause
 
 
 if TYPE_CHECKING:
