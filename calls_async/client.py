@@ -20,7 +20,7 @@ from calls_async._scope import Batch, Scope
 from calls_async._secret import ApiKey
 from calls_async._telling import Teller
 from calls_async._throttle import Throttle
-from calls_async._transport import SessionTransport, Transport
+from calls_async._transport import Transport, open_transport
 from calls_async.bulk import CallIds, OutcomeStream
 from calls_async.config import ClientConfig, KeyProvider, Limits, RetryPolicy, Timeouts
 from calls_async.errors import (
@@ -136,7 +136,7 @@ class CallsClient:
             user_agent=config.check_user_agent(user_agent),
             hooks=config.check_hooks(hooks),
         )
-        self._set_up(settings, _Core(settings, _session_transport(settings)), owns_core=True)
+        self._set_up(settings, _Core(settings, _transport(settings)), owns_core=True)
 
     def _set_up(self, settings: ClientConfig, core: _Core, *, owns_core: bool) -> None:
         self._config = settings
@@ -423,6 +423,7 @@ class _Core:
         throttle, limits = self._throttle, self._settings.limits
         return Statistics(
             **attrs.asdict(self.counters),
+            transport=self.transport.name,
             in_flight=0 if throttle is None else throttle.in_flight,
             waiting=0 if throttle is None else throttle.waiting,
             cool_down=0.0 if throttle is None else throttle.closed_for(),
@@ -458,16 +459,16 @@ class _Job:
         return await self._fetcher.fetch(call_id, index=index, scope=self._batch)
 
 
-def _session_transport(settings: ClientConfig) -> SessionTransport:
-    return SessionTransport(
+def _transport(settings: ClientConfig) -> Transport:
+    return open_transport(
+        session=settings.session,
         base_url=settings.base_url,
+        proxy=settings.proxy,
+        trust_env=settings.trust_env,
         max_body_bytes=settings.limits.max_body_bytes,
         headers=settings.headers,
         user_agent=settings.user_agent,
-        session=settings.session,
         ssl=settings.ssl,
-        proxy=settings.proxy,
-        trust_env=settings.trust_env,
     )
 
 

@@ -189,6 +189,9 @@ class Statistics:
         max_concurrency: The limit that was set.
         budget: Tokens that are left for retries, of 500.
         outage: Seconds for which nobody has answered, while that holds batches back; else 0.
+        transport: What carries the requests now: `"lane"`, the quick way over connections of
+            aiohttp's; or `"session"`, where only an `aiohttp.ClientSession` will do (one that was
+            injected or mocked, or plain http through a proxy).
     """
 
     fetched: int
@@ -205,3 +208,4 @@ class Statistics:
     max_concurrency: int
     budget: int
     outage: float
+    transport: str

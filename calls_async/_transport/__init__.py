@@ -1,4 +1,4 @@
-"""The way to the server: a small protocol, and the one transport that there is so far.
+"""The way to the server: a small protocol, and the transports that conform to it.
 
 A transport turns one id into one request and one answer. It retries nothing, decides nothing and
 raises nothing foreign: what goes wrong on the way comes back as a `TransportError` value.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from calls_async._transport._choice import open_transport
+from calls_async._transport._lane import LaneTransport
 from calls_async._transport._session import SessionTransport
 
 if TYPE_CHECKING:
@@ -15,11 +17,16 @@ if TYPE_CHECKING:
     from calls_async._wire import Answer
     from calls_async.errors import TransportError
 
-__all__ = ["SessionTransport", "Transport"]
+__all__ = ["LaneTransport", "SessionTransport", "Transport", "open_transport"]
 
 
 class Transport(Protocol):
-    """What the client needs of a transport; the session transport and the fake one have it."""
+    """What the client needs of a transport: the lane, the session transport, or a fake one."""
+
+    @property
+    def name(self) -> str:
+        """What `Statistics.transport` says."""
+        ...
 
     async def get(
         self, call_id: str, key: ApiKey, *, fresh: bool = False

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import aiohttp
+from aiohttp.connector import Connection
 
 if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Generator
 
     from aiohttp import ClientRequest, ClientTimeout
-    from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
 
 
@@ -61,9 +61,10 @@ class Connector(aiohttp.TCPConnector):
 
 
 @contextmanager
-def ended_with_its_connection(response: aiohttp.ClientResponse) -> Generator[None]:
+def ended_with_its_connection(
+    content: aiohttp.StreamReader, connection: Connection | None
+) -> Generator[None]:
     """Let reading the body fail when the connection is gone and the body is not complete."""
-    content, connection = response.content, response.connection
     protocol = None if connection is None else connection.protocol
     lost = None if protocol is None else protocol.closed
     if lost is None or content.is_eof():
@@ -88,3 +89,25 @@ def _heard(lost: Future[None]) -> None:
     """Take note of how a connection was lost, for asyncio complains if nobody does."""
     if not lost.cancelled():
         lost.exception()
+
+
+class _Loan(Connection):
+    """A connection that is kept beyond a request; a fork's child does not give it back either.
+
+    aiohttp complains of one that is collected, and closes it. See `Connector` for what that would
+    do to the parent.
+    """
+
+    process: int
+
+    def __del__(self, *args: Any, **options: Any) -> None:
+        if self.process == os.getpid():
+            super().__del__(*args, **options)
+
+
+def lent(connection: Connection) -> Connection:
+    """The same connection, to be kept for longer than a request."""
+    # aiohttp makes it, and has no place to say of which class.
+    connection.__class__ = _Loan
+    connection.process = os.getpid()
+    return connection

@@ -22,24 +22,19 @@ from yarl import URL
 from calls_async._ids import path_segment
 from calls_async._transport._connector import Connector, ended_with_its_connection
 from calls_async._transport._reading import read_answer
-from calls_async._transport._translate import (
-    CertificateRefusedError,
-    ConnectionLostError,
-    refuses_certificate,
-    translated,
-)
+from calls_async._transport._translate import lost, translated
 from calls_async.config import check_proxy, is_loopback
 from calls_async.errors import ConfigurationError, ConnectError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from ssl import SSLContext
 
     from calls_async._secret import ApiKey
     from calls_async._wire import Answer
     from calls_async.errors import TransportError
 
-_UNTIMED: Final = aiohttp.ClientTimeout()
+UNTIMED: Final = aiohttp.ClientTimeout()
 """The caller times the attempt; aiohttp's own total would count the wait for a connection too."""
 
 
@@ -57,6 +52,8 @@ class SessionTransport:
         trust_env: Whether the environment may name the proxy, where `proxy` does not and the base
             URL is no loopback host. netrc is never read: the only credential is the key.
     """
+
+    name = "session"
 
     def __init__(
         self,
@@ -102,12 +99,12 @@ class SessionTransport:
                 allow_redirects=False,
                 raise_for_status=False,
                 auto_decompress=False,
-                timeout=_UNTIMED,
+                timeout=UNTIMED,
                 ssl=self._ssl,
                 proxy=self._proxy,
                 middlewares=pool.middlewares,
             ) as response:
-                with ended_with_its_connection(response):
+                with ended_with_its_connection(response.content, response.connection):
                     return await read_answer(
                         response.status, response.headers, response.content, self._max_body_bytes
                     )
@@ -137,14 +134,14 @@ class SessionTransport:
         unused = [pool for pool in self._retired if not pool.users]
         self._retired.difference_update(unused)
         if unused:
-            await _close_all(unused)
+            await close_all(pool.session.close for pool in unused)
 
     async def close(self) -> None:
         """Close every connection of its own; see `Transport.close`."""
         pools = [*self._retired, *([self._pool] if self._pool else [])]
         self._retired.clear()
         self._pool = self._injected
-        await _close_all(pool for pool in pools if pool.owned)
+        await close_all(pool.session.close for pool in pools if pool.owned)
 
 
 def _check_session(session: object) -> None:
@@ -178,22 +175,22 @@ class _Pool:
         self.users = 0
 
 
-async def _close_all(pools: Iterable[_Pool]) -> None:
-    """Close all of these sessions, also if it is cancelled meanwhile.
+async def close_all(closes: Iterable[Callable[[], Awaitable[object]]]) -> None:
+    """Close all of these sessions or connectors, also if it is cancelled meanwhile.
 
-    aiohttp closes a session's connections first, and then waits until they are gone. So if each
-    session gets its turn, a cancellation costs no more than one of these waits.
+    aiohttp closes the connections first, and then waits until they are gone. So if each gets its
+    turn, a cancellation costs no more than one of these waits.
     """
     async with AsyncExitStack() as closing:
-        for pool in pools:
-            closing.push_async_callback(pool.session.close)
+        for close in closes:
+            closing.push_async_callback(close)
 
 
 def _open_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=Connector(),
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=_UNTIMED,
+        timeout=UNTIMED,
     )
 
 
@@ -218,11 +215,8 @@ async def _single_try(
     except aiohttp.ClientConnectorError:
         raise  # nothing was sent, and aiohttp does not try these again
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
-        # A disconnect's own text holds what had arrived of the answer until then.
-        told = str(exc) if isinstance(exc, OSError) else "by the server"
-        refused = refuses_certificate(exc.__cause__)
-        lost = CertificateRefusedError(told) if refused else ConnectionLostError(told)
-    raise lost  # out here, so that aiohttp's exception is not its context
+        disconnect = lost(exc)
+    raise disconnect  # out here, so that aiohttp's exception is not its context
 
 
 if TYPE_CHECKING:

@@ -38,6 +38,7 @@ GOOD = Result(
         max_concurrency=64,
         budget=500,
         outage=0.0,
+        transport="lane",
     ),
     statuses={200: 1_000, 429: 1, 529: 1, None: 1},
     ledger={200: 1_000, 429: 1, 529: 1, None: 1},

@@ -35,6 +35,7 @@ STATISTICS = Statistics(
     max_concurrency=64,
     budget=500,
     outage=0.0,
+    transport="lane",
 )
 
 

@@ -1,6 +1,6 @@
-"""One contract, two transports: the fake, and the session transport before a real server.
+"""One contract, three transports: the fake one, and the lane and the session before a real server.
 
-Where the fake gave anything that the real one does not give, tests over it would prove nothing.
+Where the fake gave anything that the real ones do not give, tests over it would prove nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from calls_async._secret import ApiKey
-from calls_async._transport import SessionTransport
+from calls_async._transport import LaneTransport, SessionTransport
 from calls_async._wire import Answer
 from calls_async.errors import ConnectError, ProtocolError, TransportError
 from calls_async.testing import (
@@ -36,7 +36,10 @@ ANSWERS = [
 ]
 
 
-@pytest.fixture(params=["fake", "session"])
+REAL = {"lane": LaneTransport, "session": SessionTransport}
+
+
+@pytest.fixture(params=["fake", *REAL])
 async def connect(request):
     """Opens a transport and the endpoint that it asks, with the endpoint's options."""
     async with AsyncExitStack() as stack:
@@ -47,7 +50,7 @@ async def connect(request):
                 stack.push_async_callback(fake.close)
                 return fake, fake
             sandbox = await stack.enter_async_context(Sandbox(**options))
-            real = SessionTransport(
+            real = REAL[request.param](
                 base_url=sandbox.base_url, max_body_bytes=1 << 20, headers={}, user_agent="contract"
             )
             stack.push_async_callback(real.close)

@@ -14,7 +14,7 @@ import asyncio
 import math
 import random
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 from multidict import CIMultiDict
@@ -109,6 +109,7 @@ class _Wire:
     dice: random.Random
     recording: Recording
     client: int
+    name: ClassVar[str] = "simulation"
 
     async def get(
         self,

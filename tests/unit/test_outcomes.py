@@ -31,6 +31,7 @@ STATISTICS = events.Statistics(
     max_concurrency=64,
     budget=500,
     outage=0.0,
+    transport="lane",
 )
 VALUES = [
     FETCHED,

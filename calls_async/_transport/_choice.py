@@ -1,0 +1,93 @@
+"""Which transport serves a client; the rule: the lane, wherever it does all that a session would.
+
+A session that the caller gives has cookies, headers, middlewares, traces and timeouts of its own,
+some without a public name, so that only it can honour them. A plain http request through a proxy
+has another form. And libraries for tests replace methods of aiohttp's session (aioresponses and
+vcrpy: `_request`; `unittest.mock`: whichever it is told): a lane would go past them, to the real
+server. So it is looked at before each request whether the session is still aiohttp's own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+from aiohttp import ClientSession
+
+from calls_async._transport._lane import LaneTransport
+from calls_async._transport._request import proxy_of
+from calls_async._transport._session import SessionTransport, close_all
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from calls_async._secret import ApiKey
+    from calls_async._transport import Transport
+    from calls_async._wire import Answer
+    from calls_async.errors import TransportError
+
+
+def open_transport(
+    *,
+    session: ClientSession | None,
+    base_url: str,
+    proxy: str | None,
+    trust_env: bool,
+    **options: Any,
+) -> Transport:
+    """The transport for a client's options; see `SessionTransport` for what they are."""
+    ordinary = SessionTransport(
+        session=session, base_url=base_url, proxy=proxy, trust_env=trust_env, **options
+    )
+    proxy = proxy_of(base_url, proxy, trust_env=trust_env)
+    if session is not None or (proxy is not None and base_url.startswith("http:")):
+        return ordinary
+    return UnmockedLane(LaneTransport(base_url=base_url, proxy=proxy, **options), ordinary)
+
+
+_OWN_REQUEST: Final = ClientSession._request  # noqa: SLF001 (what mocks replace)
+_OWN_GET: Final = ClientSession.get
+
+
+def is_mocked() -> bool:
+    """Whether a test has put something in the place of aiohttp's session."""
+    return (
+        ClientSession._request is not _OWN_REQUEST  # noqa: SLF001
+        or ClientSession.get is not _OWN_GET
+        or aiohttp.ClientSession is not ClientSession
+    )
+
+
+class UnmockedLane:
+    """The lane, and the session transport in its place while a test has mocked aiohttp's session.
+
+    Args:
+        lane: The one.
+        ordinary: The other.
+    """
+
+    def __init__(self, lane: LaneTransport, ordinary: SessionTransport) -> None:
+        self._lane = lane
+        self._ordinary = ordinary
+
+    @property
+    def name(self) -> str:
+        """The name of the one that serves now."""
+        return self._ordinary.name if is_mocked() else self._lane.name
+
+    def get(
+        self, call_id: str, key: ApiKey, *, fresh: bool = False
+    ) -> Coroutine[Any, Any, Answer | TransportError]:
+        """Send one request and read the whole answer; see `Transport.get`."""
+        # Not `async`: one more coroutine for each call would only hand the other's result on.
+        if is_mocked():
+            return self._ordinary.get(call_id, key, fresh=fresh)
+        return self._lane.get(call_id, key, fresh=fresh)
+
+    async def close(self) -> None:
+        """Close every connection; see `Transport.close`."""
+        await close_all((self._lane.close, self._ordinary.close))
+
+
+if TYPE_CHECKING:
+    _conforms: type[Transport] = UnmockedLane

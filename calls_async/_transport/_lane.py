@@ -1,0 +1,232 @@
+"""The lane; the rule: as the session transport, for a fraction of its price.
+
+aiohttp's connector opens, secures and proxies the connections, and its parser reads whatever is
+unusual. Between them a session does much that this client has no use for: it makes a URL, a
+request, a writer, a parser, a stream and a response for each call. The lane keeps its connections
+at hand, writes a request as one text, and reads an ordinary answer itself; see `_link`.
+
+A connection that has rested for a while is given back to the connector, and one that has seen
+anything which is not an answer to its own request is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+from aiohttp import hdrs
+from yarl import URL
+
+from calls_async._ids import path_segment
+from calls_async._transport._connector import Connector, ended_with_its_connection, lent
+from calls_async._transport._head import Heads
+from calls_async._transport._link import Link
+from calls_async._transport._reading import read_answer
+from calls_async._transport._request import calls_url, request_headers
+from calls_async._transport._session import UNTIMED, close_all
+from calls_async._transport._translate import lost, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from ssl import SSLContext
+
+    from calls_async._secret import ApiKey
+    from calls_async._wire import Answer
+    from calls_async.errors import TransportError
+
+_REST: Final = 1.0
+"""Seconds after which a connection that nobody used goes back to aiohttp's connector, at the
+earliest; at the latest it is twice as long. aiohttp closes it when it has been idle for longer."""
+
+
+class LaneTransport:
+    """Sends requests over connections that it borrows from a connector of aiohttp's.
+
+    Args:
+        base_url: What `/v1/calls/{id}` is appended to, without a slash at its end.
+        max_body_bytes: The longest body that is read, in bytes.
+        headers: The caller's own headers.
+        user_agent: The `User-Agent` header.
+        ssl: The TLS context; `None`: the system's authorities and aiohttp's defaults.
+        proxy: The URL of a proxy, which https goes through by CONNECT.
+    """
+
+    name = "lane"
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        max_body_bytes: int,
+        headers: Mapping[str, str],
+        user_agent: str,
+        ssl: SSLContext | None = None,
+        proxy: str | None = None,
+    ) -> None:
+        self._url = URL(calls_url(base_url), encoded=True)
+        self._max_body_bytes = max_body_bytes
+        self._headers = request_headers(headers, user_agent)
+        self._ssl: SSLContext | bool = True if ssl is None else ssl
+        self._proxy = proxy
+        self._heads = Heads()
+        self._pool: _Pool | None = None
+        self._retired: set[_Pool] = set()
+
+    async def get(
+        self, call_id: str, key: ApiKey, *, fresh: bool = False
+    ) -> Answer | TransportError:
+        """Send one request and read the whole answer; see `Transport.get`."""
+        pool = self._pool
+        if pool is None or fresh:
+            pool = self._renewed()
+        idle = pool.idle
+        link = None
+        pool.users += 1
+        try:
+            link = idle.pop() if idle else await self._connected(pool)
+            waiter = pool.loop.create_future()
+            link.expect(waiter)
+            # One expression, because tools that show a frame's locals would show the key.
+            link.transport.write(
+                f"{pool.before}{path_segment(call_id)}{pool.after}"
+                f"{key.authorization()}\r\n\r\n".encode()
+            )
+            answer: Answer | TransportError | None = await waiter
+            if answer is None:
+                answer = await self._read(link)
+        except BaseException as exc:
+            if link is not None:
+                link.close()
+            if not isinstance(exc, Exception):
+                raise
+            return translated(exc, key)
+        else:
+            pool.keep(link)
+            return answer
+        finally:
+            pool.users -= 1
+            if self._retired:
+                await self._close_unused()
+
+    async def _connected(self, pool: _Pool) -> Link:
+        """A connection that nobody uses: one of the connector's idle ones, or a new one."""
+        connection = await pool.connector.connect(pool.request, [], UNTIMED)
+        return Link(lent(connection), self._heads, self._max_body_bytes, pool.forget)
+
+    async def _read(self, link: Link) -> Answer | TransportError:
+        """Read an answer through aiohttp, which has its beginning."""
+        handler = link.handler
+        try:
+            while True:
+                message, content = await handler.read()
+                if not 100 <= message.code <= 199 or message.code == HTTPStatus.SWITCHING_PROTOCOLS:
+                    break  # an interim answer is none; after a 101, HTTP is over
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
+            raise lost(exc) from None
+        with ended_with_its_connection(content, link.connection):
+            answer = await read_answer(message.code, message.headers, content, self._max_body_bytes)
+        if not content.is_eof() or not link.take_back():
+            link.close()
+        return answer
+
+    def _renewed(self) -> _Pool:
+        """A pool of new connections; those of the old one are trusted no longer."""
+        if self._pool is not None:
+            self._pool.retire()
+            self._retired.add(self._pool)
+        loop = asyncio.get_running_loop()
+        self._pool = _Pool(
+            loop,
+            aiohttp.ClientRequest(
+                hdrs.METH_GET,
+                self._url,
+                headers=self._headers,
+                loop=loop,
+                ssl=self._ssl,
+                proxy=None if self._proxy is None else URL(self._proxy),
+            ),
+        )
+        return self._pool
+
+    async def _close_unused(self) -> None:
+        """Close the connectors of retired pools that no request is using any more."""
+        unused = [pool for pool in self._retired if not pool.users]
+        self._retired.difference_update(unused)
+        await close_all(pool.connector.close for pool in unused)
+
+    async def close(self) -> None:
+        """Close every connection; see `Transport.close`."""
+        pools = [*self._retired, *([self._pool] if self._pool else [])]
+        self._retired.clear()
+        self._pool = None
+        for pool in pools:
+            pool.retire()
+        await close_all(pool.connector.close for pool in pools)
+
+
+class _Pool:
+    """The connections that are trusted alike.
+
+    Attributes:
+        loop: The event loop.
+        connector: Where they come from.
+        request: What all requests have in common, as aiohttp writes it.
+        before: A request's text up to the id.
+        after: Its text from there to the key.
+        idle: Those that nobody uses; the one used last is used next, so that the others may rest.
+        users: Requests under way.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, request: aiohttp.ClientRequest) -> None:
+        self.loop = loop
+        self.connector = Connector()
+        self.request = request
+        self.before = f"{request.method} {request.url.raw_path_qs}"
+        fields = [*request.headers.items(), (hdrs.AUTHORIZATION, "")]
+        lines = "\r\n".join(f"{name}: {value}" for name, value in fields)
+        self.after = f" HTTP/1.1\r\n{lines}"
+        self.idle: list[Link] = []
+        self.users = 0
+        self._retired = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def keep(self, link: Link) -> None:
+        """Have a connection whose request is over."""
+        if self._retired or not link.usable:
+            link.close()
+            return
+        self.idle.append(link)
+        if self._timer is None:
+            self._timer = self.loop.call_later(_REST, self._rest)
+
+    def forget(self, link: Link) -> None:
+        """Use a connection no longer: it is lost, or something came on it unasked."""
+        if link in self.idle:
+            self.idle.remove(link)
+
+    def retire(self) -> None:
+        """Keep no connection any more."""
+        self._retired = True
+        if self._timer is not None:
+            self._timer.cancel()
+        while self.idle:
+            self.idle.pop().close()
+
+    def _rest(self) -> None:
+        """Give back what nobody has used since this was last called."""
+        self._timer = None
+        idle, self.idle[:] = self.idle[:], [link for link in self.idle if not link.rested]
+        for link in idle:
+            if link.rested:
+                link.give_back()
+            link.rested = True
+        if self.idle:
+            self._timer = self.loop.call_later(_REST, self._rest)
+
+
+if TYPE_CHECKING:
+    from calls_async._transport import Transport
+
+    _conforms: type[Transport] = LaneTransport

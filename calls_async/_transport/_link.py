@@ -1,0 +1,195 @@
+"""One connection of the lane; the rule: what is usual is read here, all else is aiohttp's to read.
+
+A link is a connection that aiohttp's connector has opened and secured, with a protocol of ours put
+in the place of aiohttp's. An ordinary answer (see `_head`) that is all there, and nothing behind
+it, goes straight to who waits for it. At the first sign of anything else (another status, chunks,
+a body too long, a cut) aiohttp's own protocol is put back, and given all that has come of the
+answer so far. So every odd answer, and every way in which a connection can be lost, is read by the
+parser, and ends in the errors, of the ordinary path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from calls_async._wire import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohttp.client_proto import ResponseHandler
+    from aiohttp.connector import Connection
+
+    from calls_async._transport._head import Heads
+
+_ROOM: Final = 16_384
+"""Bytes that are received at once: some records, and no more than the allocator has at hand."""
+_END: Final = b"\r\n\r\n"
+
+
+class Link(asyncio.BufferedProtocol):
+    """A borrowed connection, for one request at a time.
+
+    Args:
+        connection: The connection, from now on the link's.
+        heads: Reads heads.
+        most: The longest body that is read here, in bytes.
+        on_lost: Called with the link when it can no longer be used, while nobody uses it.
+    """
+
+    def __init__(
+        self, connection: Connection, heads: Heads, most: int, on_lost: Callable[[Link], None]
+    ) -> None:
+        transport, handler = connection.transport, connection.protocol
+        assert transport is not None  # noqa: S101 (it has both until it is given back)
+        assert handler is not None  # noqa: S101
+        self.transport = transport
+        self.handler: ResponseHandler = handler
+        self.rested = False
+        """Whether it has been idle for a while."""
+        self.connection = connection
+        self._heads = heads
+        self._most = most
+        self._on_lost = on_lost
+        self._buffer = bytearray(_ROOM)
+        self._view = memoryview(self._buffer)
+        self._waiter: asyncio.Future[Answer | None] | None = None
+        # What has come of an answer whose body is not complete, and the bytes that make it so.
+        self._came = bytearray()
+        self._whole = 0
+        # A server that has spoken unasked is left to aiohttp, which takes that for the answer.
+        self.usable = not handler.should_close
+        """Whether it can be used, and its protocol is ours."""
+        if self.usable:
+            transport.set_protocol(self)
+
+    def expect(self, waiter: asyncio.Future[Answer | None]) -> None:
+        """Tell `waiter` of the answer to the request that is about to be sent.
+
+        Args:
+            waiter: Gets the answer, or `None` if it is aiohttp's to read; see `handler`.
+        """
+        self.rested = False
+        if self.usable:
+            self._waiter = waiter
+        else:
+            self._let_read(waiter, b"")
+
+    def take_back(self) -> bool:
+        """After an answer that aiohttp has read: whether the connection can be used again."""
+        if self.handler.should_close or self.transport.is_closing():
+            return False
+        self.usable = True
+        self.transport.set_protocol(self)
+        return True
+
+    def give_back(self) -> None:
+        """Let aiohttp's connector have the connection, to keep or to close it when it likes."""
+        self._restore()
+        self.connection.release()
+
+    def close(self) -> None:
+        """Close the connection, whatever is under way on it."""
+        self._waiter = None
+        self._restore()
+        self.connection.close()
+
+    # --- What the transport calls --------------------------------------------------------------
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where to put what arrives."""
+        return self._view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Something has arrived."""
+        waiter = self._waiter
+        if waiter is None or self._came:
+            self._more(waiter, nbytes)
+            return
+        end = self._buffer.find(_END, 0, nbytes)
+        if end >= 0:
+            head = self._heads.read(bytes(self._view[:end]))
+            if head is not None and head.length <= self._most:
+                end += len(_END)
+                whole = end + head.length
+                if whole == nbytes:
+                    self._waiter = None
+                    if not waiter.done():
+                        body = bytes(self._view[end:nbytes])
+                        waiter.set_result(Answer(200, head.fields, body, head.silent))
+                    return
+                if whole > nbytes:
+                    self._came += self._view[:nbytes]
+                    self._whole = whole
+                    return
+        self._let_read(waiter, bytes(self._view[:nbytes]))
+
+    def _more(self, waiter: asyncio.Future[Answer | None] | None, nbytes: int) -> None:
+        """More of an answer has arrived, or something that nobody asked for."""
+        if waiter is None:
+            self._on_lost(self)
+            self.close()
+            return
+        came = self._came
+        came += self._view[:nbytes]
+        if len(came) < self._whole:
+            return
+        end = came.find(_END)
+        head = self._heads.read(bytes(came[:end]))
+        if head is None or len(came) > self._whole:
+            self._let_read(waiter, self._taken())
+            return
+        body = bytes(memoryview(came)[end + len(_END) :])
+        self._taken()
+        self._waiter = None
+        if not waiter.done():
+            waiter.set_result(Answer(200, head.fields, body, head.silent))
+
+    def eof_received(self) -> None:
+        """The server will send no more."""
+        waiter = self._waiter
+        if waiter is None:
+            self._on_lost(self)
+            self.close()
+        else:
+            self._let_read(waiter, self._taken())
+            self.handler.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        waiter = self._waiter
+        if waiter is not None:
+            self._let_read(waiter, self._taken())
+        else:
+            self._on_lost(self)
+            self.usable = False
+        # aiohttp's connector waits for this when it is closed.
+        self.handler.connection_lost(exc)
+        if waiter is None:
+            self.connection.close()
+
+    # --- Inside --------------------------------------------------------------------------------
+
+    def _let_read(self, waiter: asyncio.Future[Answer | None], came: bytes) -> None:
+        """Have aiohttp read this answer."""
+        self._waiter = None
+        self._restore()
+        # As aiohttp's session does, without its decoders: see `_unpack`.
+        self.handler.set_response_params(read_until_eof=True, auto_decompress=False)
+        if came:
+            self.handler.data_received(came)
+        if not waiter.done():
+            waiter.set_result(None)
+
+    def _taken(self) -> bytes:
+        """What has come so far, which is no longer kept."""
+        came = bytes(self._came)
+        self._came = bytearray()
+        return came
+
+    def _restore(self) -> None:
+        if self.usable:
+            self.usable = False
+            self._came = bytearray()
+            self.transport.set_protocol(self.handler)
