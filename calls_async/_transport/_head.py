@@ -1,4 +1,4 @@
-"""Heads of answers; the rule: only what has one reading is read here, the rest is aiohttp's to read.
+"""Heads of answers; the rule: only what has one reading is read here, the rest is aiohttp's.
 
 Nearly all answers of a healthy server have the same few lines before their body, but for a date and
 a request id. So lines are remembered with what they mean, and a head is read by looking its lines
@@ -10,7 +10,7 @@ left alone.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from multidict import CIMultiDict, MultiMapping
 
@@ -20,41 +20,41 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _BEGINNING: Final = b"HTTP/1.1 200 OK\r\n"
-_FIELD: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)")
+_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_IN_VALUES: Final = bytes({0x09, *range(0x20, 0x7F), *range(0x80, 0x100)})
 _LENGTH: Final = re.compile(rb"[0-9]{1,15}")
-_MOST_FIELDS: Final = 64
-_LONGEST: Final = 512
-"""Bytes of a line that is remembered; a longer one says too much to come again."""
+_MOST: Final = 64
+"""Fields of a head."""
+_LONGEST: Final = 8_000
+"""Bytes of a field; a little less than what aiohttp takes."""
+_LONGEST_KNOWN: Final = 512
+"""Bytes of a field that is remembered; a longer one says too much to come again."""
 _MOST_KNOWN: Final = 256
-"""Lines that are remembered. After so many, which a server with a new field value in each answer
-soon has, all are learnt anew."""
+"""Fields that are remembered. After so many, which a server with a new value in each answer soon
+has, all are learnt anew."""
 
-# What a line means; the length of the body stands for itself.
+# What a field means; the length of the body stands for itself.
 _PLAIN: Final = -1
 _HINT: Final = -2
 _REQUEST_ID: Final = -3
-_UNUSUAL: Final = -4
+_BY_VALUE: Final = -4
+_UNUSUAL: Final = -5
 
-_ABOUT_THE_BODY: Final = frozenset(
-    {b"content-encoding", b"connection", b"trailer", b"transfer-encoding", b"upgrade"}
-)
-"""Fields that say how the body is to be read, or what becomes of the connection after it."""
-_HARMLESS: Final = frozenset({(b"connection", b"keep-alive"), (b"content-encoding", b"identity")})
-_HINTS: Final = frozenset(name.lower().encode() for name in HINT_FIELDS)
-
-
-class Head(NamedTuple):
-    """The head of a 200 that is followed by a body of known length.
-
-    Attributes:
-        length: Bytes of the body.
-        fields: The header fields.
-        silent: Whether no field says anything about sending more.
-    """
-
-    length: int
-    fields: Fields
-    silent: bool
+_HARMLESS: Final = {
+    b"connection": b"keep-alive",
+    b"content-encoding": b"identity",
+    b"trailer": None,
+    b"transfer-encoding": None,
+    b"upgrade": None,
+}
+"""Fields that say how the body is to be read, or what becomes of the connection after it; and the
+value with which they say that there is nothing unusual about it."""
+_NAMES: Final[dict[bytes, int]] = {
+    b"content-length": _BY_VALUE,
+    b"x-request-id": _REQUEST_ID,
+    **dict.fromkeys(_HARMLESS, _BY_VALUE),
+    **{name.lower().encode(): _HINT for name in HINT_FIELDS},
+}
 
 
 class Heads:
@@ -62,20 +62,23 @@ class Heads:
 
     def __init__(self) -> None:
         self._known: dict[bytes, int] = {}
+        self._names: dict[bytes, int] = {}
 
-    def read(self, head: bytes) -> Head | None:
+    def read(self, head: bytes) -> tuple[int, Fields, bool] | None:
         """Read a head.
 
         Args:
             head: All up to the empty line that ends it, without that.
 
         Returns:
-            The head; `None` if it is in any way unusual.
+            Of a 200 that is followed by a body of known length: that length in bytes, the header
+            fields, and whether none of them says anything about sending more. `None` if the head is
+            in any way unusual.
         """
         if not head.startswith(_BEGINNING):
             return None
         lines = head[len(_BEGINNING) :].split(b"\r\n")
-        if len(lines) > _MOST_FIELDS:
+        if len(lines) > _MOST:
             return None
         length = -1
         silent = True
@@ -84,42 +87,48 @@ class Heads:
         for line in lines:
             meaning = known.get(line)
             if meaning is None:
-                meaning = self._meaning(line)
+                meaning = self._learnt(line)
             if meaning == _PLAIN:
                 continue
             if meaning >= 0 and length < 0:
                 length = meaning
+            elif meaning == _REQUEST_ID:
+                request_id = request_id or line
             elif meaning == _HINT:
                 silent = False
-            elif meaning == _REQUEST_ID and request_id is None:
-                request_id = line
             else:
                 return None
-        return None if length < 0 else Head(length, Fields(lines, request_id), silent)
+        return None if length < 0 else (length, Fields(lines, request_id), silent)
 
-    def _meaning(self, line: bytes) -> int:
-        """What a line means that is not known yet."""
-        meaning = _meaning(line)
-        # Each answer has another request id: to remember it would only push others out.
-        if meaning != _REQUEST_ID and len(line) <= _LONGEST:
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
-            self._known[line] = meaning
+    def _learnt(self, line: bytes) -> int:
+        """What a line means that was not seen before, or is never the same."""
+        name, colon, value = line.partition(b":")
+        meaning = self._names.get(name)
+        if meaning is None:
+            if not colon or not _NAME.fullmatch(name):
+                return _UNUSUAL
+            meaning = _NAMES.get(name.lower(), _PLAIN)
+            _remember(self._names, name, meaning)
+        if len(line) > _LONGEST or value.translate(None, _IN_VALUES):
+            return _UNUSUAL
+        if meaning == _BY_VALUE:
+            meaning = _meaning_by_value(name.lower(), value.strip(b" \t").lower())
+        if meaning != _REQUEST_ID:
+            _remember(self._known, line, meaning)
         return meaning
 
 
-def _meaning(line: bytes) -> int:
-    field = _FIELD.fullmatch(line)
-    if field is None:
-        return _UNUSUAL
-    name, value = field[1].lower(), field[2].strip(b" \t")
+def _remember(known: dict[bytes, int], text: bytes, meaning: int) -> None:
+    if len(text) <= _LONGEST_KNOWN:
+        if len(known) >= _MOST_KNOWN:
+            known.clear()
+        known[text] = meaning
+
+
+def _meaning_by_value(name: bytes, value: bytes) -> int:
     if name == b"content-length":
         return int(value) if _LENGTH.fullmatch(value) else _UNUSUAL
-    if name in _ABOUT_THE_BODY:
-        return _PLAIN if (name, value.lower()) in _HARMLESS else _UNUSUAL
-    if name in _HINTS:
-        return _HINT
-    return _REQUEST_ID if name == b"x-request-id" else _PLAIN
+    return _PLAIN if value == _HARMLESS[name] else _UNUSUAL
 
 
 class Fields(MultiMapping[str]):

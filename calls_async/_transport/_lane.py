@@ -124,7 +124,7 @@ class LaneTransport:
                 if not 100 <= message.code <= 199 or message.code == HTTPStatus.SWITCHING_PROTOCOLS:
                     break  # an interim answer is none; after a 101, HTTP is over
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
-            raise lost(exc) from None
+            raise lost(exc, link.lost_by) from None
         with ended_with_its_connection(content, link.connection):
             answer = await read_answer(message.code, message.headers, content, self._max_body_bytes)
         if not content.is_eof() or not link.take_back():

@@ -46,6 +46,8 @@ class Link(asyncio.BufferedProtocol):
         assert handler is not None  # noqa: S101
         self.transport = transport
         self.handler: ResponseHandler = handler
+        self.lost_by: Exception | None = None
+        """What the connection was lost by, if that was an error."""
         self.rested = False
         """Whether it has been idle for a while."""
         self.connection = connection
@@ -110,14 +112,14 @@ class Link(asyncio.BufferedProtocol):
         end = self._buffer.find(_END, 0, nbytes)
         if end >= 0:
             head = self._heads.read(bytes(self._view[:end]))
-            if head is not None and head.length <= self._most:
+            if head is not None and head[0] <= self._most:
+                length, fields, silent = head
                 end += len(_END)
-                whole = end + head.length
+                whole = end + length
                 if whole == nbytes:
                     self._waiter = None
                     if not waiter.done():
-                        body = bytes(self._view[end:nbytes])
-                        waiter.set_result(Answer(200, head.fields, body, head.silent))
+                        waiter.set_result(Answer(200, fields, bytes(self._view[end:nbytes]), silent))
                     return
                 if whole > nbytes:
                     self._came += self._view[:nbytes]
@@ -140,11 +142,12 @@ class Link(asyncio.BufferedProtocol):
         if head is None or len(came) > self._whole:
             self._let_read(waiter, self._taken())
             return
+        _, fields, silent = head
         body = bytes(memoryview(came)[end + len(_END) :])
         self._taken()
         self._waiter = None
         if not waiter.done():
-            waiter.set_result(Answer(200, head.fields, body, head.silent))
+            waiter.set_result(Answer(200, fields, body, silent))
 
     def eof_received(self) -> None:
         """The server will send no more."""
@@ -158,6 +161,7 @@ class Link(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
+        self.lost_by = exc
         waiter = self._waiter
         if waiter is not None:
             self._let_read(waiter, self._taken())

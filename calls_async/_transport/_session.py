@@ -215,7 +215,7 @@ async def _single_try(
     except aiohttp.ClientConnectorError:
         raise  # nothing was sent, and aiohttp does not try these again
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
-        disconnect = lost(exc)
+        disconnect = lost(exc, exc.__cause__)
     raise disconnect  # out here, so that aiohttp's exception is not its context
 
 

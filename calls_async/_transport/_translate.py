@@ -41,10 +41,11 @@ _REFUSALS: Final = re.compile("_ALERT_.*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")
 """OpenSSL's names of the alerts that are about a certificate."""
 
 
-def lost(exc: aiohttp.ClientOSError | aiohttp.ServerDisconnectedError) -> Exception:
+def lost(
+    exc: aiohttp.ClientOSError | aiohttp.ServerDisconnectedError, cause: BaseException | None
+) -> Exception:
     """A disconnect as what it means, and without what had arrived of the answer until then."""
     told = str(exc) if isinstance(exc, OSError) else "by the server"
-    cause = exc.__cause__
     refused = isinstance(cause, ssl.SSLError) and _REFUSALS.search(cause.reason or "")
     return CertificateRefusedError(told) if refused else ConnectionLostError(told)
 
