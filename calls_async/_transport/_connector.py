@@ -67,7 +67,7 @@ _PIECE: Final = 64 * 1024
 """Bytes; less than what glibc's allocator asks the system for each time, 128 KiB."""
 
 
-def _receive_in_small_pieces(transport: object) -> None:
+def _receive_in_small_pieces(transport: Any) -> None:
     """Spare the allocator, where it is asyncio's own transport that receives, without TLS.
 
     It makes room for `max_size` bytes each time that something arrives, 256 KiB by default, and
