@@ -34,6 +34,8 @@ from calls_async import CallsClient, Fetched, Limits, Timeouts
 from calls_async import __version__ as our_version
 from calls_async._codec import decode_call
 from calls_async._ids import check_call_id
+from calls_async._secret import ApiKey
+from calls_async._transport import SessionTransport
 from calls_async._wire import Answer
 from calls_async.testing.records import record_body
 
@@ -224,6 +226,26 @@ async def aiohttp_alone(url: str, calls: int) -> None:
             await plain_get(session, url, call_id)
 
 
+async def transport_alone(url: str, calls: int) -> None:
+    """The ordinary transport by itself: a request and its body, read."""
+    key = ApiKey(KEY)
+    transport = SessionTransport(
+        base_url=url, max_body_bytes=1 << 20, headers={}, user_agent="instructions"
+    )
+    try:
+        for call_id in some_ids(calls):
+            assert isinstance(await transport.get(call_id, key), Answer)
+    finally:
+        await transport.close()
+
+
+async def aiohttp_read(url: str, calls: int) -> None:
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as session:
+        for call_id in some_ids(calls):
+            async with session.get(f"{url}/v1/calls/{call_id}") as response:
+                await response.read()
+
+
 async def aiohttp_workers(url: str, calls: int) -> None:
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as session:
         await in_parallel(some_ids(calls), lambda call_id: plain_get(session, url, call_id))
@@ -251,6 +273,8 @@ LANES: Final[dict[str, Lane]] = {
     "get_call, off": off,
     "get_call, off, timed": off_timed,
     "aiohttp get + read + orjson": aiohttp_alone,
+    "transport.get": transport_alone,
+    "aiohttp get + read": aiohttp_read,
     "stream_calls": our_stream,
     "gather_calls": our_gather,
     "stream_calls, off": off_stream,
@@ -264,6 +288,7 @@ RATIOS: Final = (
     ("get_call", "get_call, off"),
     ("get_call", "get_call, off, timed"),
     ("get_call", "aiohttp get + read + orjson"),
+    ("transport.get", "aiohttp get + read"),
     ("stream_calls", "stream_calls, off"),
     ("stream_calls", "stream_calls, off, timed"),
     ("gather_calls", "gather_calls, off"),

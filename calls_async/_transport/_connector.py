@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 import aiohttp
@@ -54,10 +54,28 @@ class Connector(aiohttp.TCPConnector):
             protocol = connection.protocol
             assert protocol is not None  # noqa: S101 (it has one until it is released)
             # A new one is taken as it is: with a server that speaks first this would never end.
-            if protocol not in self._used or not protocol.should_close:
+            if protocol not in self._used:
                 self._used.add(protocol)
+                _receive_in_small_pieces(connection.transport)
+                return connection
+            if not protocol.should_close:
                 return connection
             connection.close()
+
+
+_PIECE: Final = 64 * 1024
+"""Bytes; less than what glibc's allocator asks the system for each time, 128 KiB."""
+
+
+def _receive_in_small_pieces(transport: Any) -> None:
+    """Spare the allocator, where it is asyncio's own transport that receives, without TLS.
+
+    It makes room for `max_size` bytes each time that something arrives, 256 KiB by default, and
+    gives back what is left over. To map so much and to let go of it again takes longer than to
+    receive a record. uvloop's transports and those of TLS have no such attribute, nor the cost.
+    """
+    if isinstance(getattr(transport, "max_size", None), int):
+        transport.max_size = _PIECE
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from calls_async._transport._connector import Connector, ended_with_its_connecti
 from calls_async._transport._head import Heads
 from calls_async._transport._link import Link
 from calls_async._transport._reading import read_answer
-from calls_async._transport._request import calls_url, request_headers
+from calls_async._transport._request import calls_path, request_headers
 from calls_async._transport._session import UNTIMED, close_all
 from calls_async._transport._translate import lost, translated
 
@@ -65,7 +65,8 @@ class LaneTransport:
         ssl: SSLContext | None = None,
         proxy: str | None = None,
     ) -> None:
-        self._url = URL(calls_url(base_url), encoded=True)
+        url = URL(base_url)
+        self._url = url.with_path(calls_path(url), encoded=True)
         self._max_body_bytes = max_body_bytes
         self._headers = request_headers(headers, user_agent)
         self._ssl: SSLContext | bool = True if ssl is None else ssl
@@ -126,7 +127,7 @@ class LaneTransport:
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
             raise lost(exc, link.lost_by) from None
         with ended_with_its_connection(content, link.connection):
-            answer = await read_answer(message.code, message.headers, content, self._max_body_bytes)
+            answer = await read_answer(content, message.code, message.headers, self._max_body_bytes)
         if not content.is_eof() or not link.take_back():
             link.close()
         return answer

@@ -99,7 +99,7 @@ class Link(asyncio.BufferedProtocol):
 
     # --- What the transport calls --------------------------------------------------------------
 
-    def get_buffer(self, sizehint: int) -> memoryview:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 (the protocol's)
         """Where to put what arrives."""
         return self._view
 
@@ -119,7 +119,9 @@ class Link(asyncio.BufferedProtocol):
                 if whole == nbytes:
                     self._waiter = None
                     if not waiter.done():
-                        waiter.set_result(Answer(200, fields, bytes(self._view[end:nbytes]), silent))
+                        waiter.set_result(
+                            Answer(200, fields, bytes(self._view[end:nbytes]), silent)
+                        )
                     return
                 if whole > nbytes:
                     self._came += self._view[:nbytes]

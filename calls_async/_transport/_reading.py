@@ -20,32 +20,39 @@ if TYPE_CHECKING:
 
 
 async def read_answer(
-    status: int, headers: MultiMapping[str], content: StreamReader, most: int
+    content: StreamReader, status: int, headers: MultiMapping[str], most: int
 ) -> Answer | ProtocolError:
-    """The answer with its body, under the cap.
+    """The answer whose body is still to be read, under the cap.
 
     Args:
-        status: The HTTP status code.
-        headers: The header fields.
         content: The body, decoded from its transfer coding. If it is left unread, its connection
             must be closed.
+        status: The HTTP status code.
+        headers: The header fields.
         most: The longest body that is read, in bytes.
 
     Returns:
         The answer, or why there is none.
     """
+    body = bytearray()  # not a list of parts: a server may send them a byte at a time
+    while len(body) <= most and (part := await content.readany()):
+        body += part
+    return answer_with(bytes(body), status, headers, most)
+
+
+def answer_with(
+    body: bytes, status: int, headers: MultiMapping[str], most: int
+) -> Answer | ProtocolError:
+    """The answer with this body, of which nothing need be complete past the cap."""
     # An error page may be cut: only its beginning is ever shown. A record may not.
     whole = status == 200
-    body = bytearray()  # not a list of parts: a server may send them a byte at a time
-    while part := await content.readany():
-        body += part
-        if len(body) > most:
-            if whole:
-                return too_large(most)
-            break
-    plain = unpacked(bytes(body), headers.getall(hdrs.CONTENT_ENCODING, ()), most)
-    if not isinstance(plain, bytes):
+    if whole and len(body) > most:
+        return too_large(most)
+    if hdrs.CONTENT_ENCODING not in headers:
+        return Answer(status, headers, body)
+    content = unpacked(body, headers.getall(hdrs.CONTENT_ENCODING), most)
+    if not isinstance(content, bytes):
         if whole:
-            return plain
-        plain = b""  # the status and what the server asks for count without its page
-    return Answer(status, headers, plain)
+            return content
+        content = b""  # the status and what the server asks for count without its page
+    return Answer(status, headers, content)

@@ -6,6 +6,7 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 from aiohttp import hdrs
+from multidict import CIMultiDict
 from yarl import URL
 
 from calls_async.config import check_proxy, is_loopback
@@ -14,20 +15,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def calls_url(base_url: str) -> str:
+def calls_path(base_url: URL) -> str:
     """What an id, percent-encoded, is appended to."""
-    return f"{URL(base_url)}".rstrip("/") + "/v1/calls/"
+    return base_url.raw_path.rstrip("/") + "/v1/calls/"
 
 
-def request_headers(headers: Mapping[str, str], user_agent: str) -> dict[str, str]:
-    """All header fields but `Host` and `Authorization`."""
-    return {
-        hdrs.ACCEPT: "application/json",
-        # To compress a record of 1 KB saves nothing.
-        hdrs.ACCEPT_ENCODING: "identity",
-        hdrs.USER_AGENT: user_agent,
-        **headers,
-    }
+def request_headers(headers: Mapping[str, str], user_agent: str) -> CIMultiDict[str]:
+    """All header fields but `Host` and `Authorization`; the caller's own replace ours."""
+    fields = CIMultiDict[str]()
+    fields[hdrs.ACCEPT] = "application/json"
+    # To compress a record of 1 KB saves nothing.
+    fields[hdrs.ACCEPT_ENCODING] = "identity"
+    fields[hdrs.USER_AGENT] = user_agent
+    for name, value in headers.items():
+        fields[name] = value
+    return fields
 
 
 def proxy_of(base_url: str, proxy: str | None, *, trust_env: bool) -> str | None:

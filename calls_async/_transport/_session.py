@@ -11,9 +11,8 @@ The modules beside this one and it are the only door to aiohttp.
 
 from __future__ import annotations
 
-import urllib.request
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 from aiohttp import hdrs
@@ -21,9 +20,9 @@ from yarl import URL
 
 from calls_async._ids import path_segment
 from calls_async._transport._connector import Connector, ended_with_its_connection
-from calls_async._transport._reading import read_answer
+from calls_async._transport._reading import answer_with, read_answer
+from calls_async._transport._request import calls_path, proxy_of, request_headers
 from calls_async._transport._translate import lost, translated
-from calls_async.config import check_proxy, is_loopback
 from calls_async.errors import ConfigurationError, ConnectError
 
 if TYPE_CHECKING:
@@ -68,18 +67,13 @@ class SessionTransport:
         trust_env: bool = False,
     ) -> None:
         _check_session(session)
-        self._calls_url = f"{URL(base_url)}".rstrip("/") + "/v1/calls/"
+        self._base_url = URL(base_url)
+        self._prefix = calls_path(self._base_url)
         self._max_body_bytes = max_body_bytes
-        # `identity`: to compress a record of 1 KB saves nothing.
-        self._headers = {
-            hdrs.ACCEPT: "application/json",
-            hdrs.ACCEPT_ENCODING: "identity",
-            hdrs.USER_AGENT: user_agent,
-            **headers,
-        }
+        self._headers = request_headers(headers, user_agent)
         self._ssl: SSLContext | bool = True if ssl is None else ssl
-        self._proxy = _proxy_of_environment(base_url) if trust_env and proxy is None else proxy
-        self._injected = None if session is None else _Pool(session, owned=False)
+        self._proxy = proxy_of(base_url, proxy, trust_env=trust_env)
+        self._injected = None if session is None else self._injected_pool(session)
         self._pool: _Pool | None = self._injected
         self._retired: set[_Pool] = set()
 
@@ -88,25 +82,29 @@ class SessionTransport:
     ) -> Answer | TransportError:
         """Send one request and read the whole answer; see `Transport.get`."""
         pool = self._take_pool(fresh=fresh)
-        if pool.session.closed:
+        if pool is self._injected and pool.session.closed:
             return ConnectError("the injected session is closed: its owner did that too early")
         pool.users += 1
         try:
             # The headers are no local of this frame: tools that show locals would show the key.
-            async with pool.session.get(
-                URL(self._calls_url + path_segment(call_id), encoded=True),
-                headers={**self._headers, hdrs.AUTHORIZATION: key.authorization()},
+            response = await pool.session.get(
+                self._base_url.with_path(self._prefix + path_segment(call_id), encoded=True),
+                headers={**pool.headers, hdrs.AUTHORIZATION: key.authorization()},
                 allow_redirects=False,
-                raise_for_status=False,
-                auto_decompress=False,
-                timeout=UNTIMED,
                 ssl=self._ssl,
-                proxy=self._proxy,
-                middlewares=pool.middlewares,
-            ) as response:
-                with ended_with_its_connection(response.content, response.connection):
+                **pool.options,
+            )
+            content = response.content
+            if response.connection is None and content.is_eof():
+                # The body came with its head, as nearly all do, and aiohttp has taken the
+                # connection back: nothing is left to wait for or to clean up.
+                return answer_with(
+                    content.read_nowait(), response.status, response.headers, self._max_body_bytes
+                )
+            async with response:
+                with ended_with_its_connection(content, response.connection):
                     return await read_answer(
-                        response.status, response.headers, response.content, self._max_body_bytes
+                        content, response.status, response.headers, self._max_body_bytes
                     )
         except Exception as exc:  # noqa: BLE001 (whatever it is, it must not escape)
             return translated(exc, key)
@@ -116,7 +114,8 @@ class SessionTransport:
             raise
         finally:
             pool.users -= 1
-            await self._close_unused()
+            if self._retired:
+                await self._close_unused()
 
     def _take_pool(self, *, fresh: bool) -> _Pool:
         """The session to use, with its connections; opened when it is first needed."""
@@ -126,8 +125,40 @@ class SessionTransport:
             self._retired.add(self._pool)
             self._pool = None
         if self._pool is None:
-            self._pool = _Pool(_open_session(), owned=True)
+            self._pool = self._open_pool()
         return self._pool
+
+    def _open_pool(self) -> _Pool:
+        """A session of its own, which knows by itself what all requests have in common.
+
+        To say it with each request costs more. Only the key is never among its defaults.
+        """
+        session = aiohttp.ClientSession(
+            connector=Connector(),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=self._headers,
+            auto_decompress=False,
+            timeout=UNTIMED,
+            proxy=self._proxy,
+            middlewares=(_single_try,),
+        )
+        return _Pool(session, headers={}, options={}, owned=True)
+
+    def _injected_pool(self, session: aiohttp.ClientSession) -> _Pool:
+        """The caller's session, whose own settings each request of ours replaces."""
+        # A request's own middlewares replace the session's, and aiohttp has no public name for
+        # those: without this read an injected session would silently lose its own.
+        theirs: Sequence[aiohttp.ClientMiddlewareType] = getattr(session, "_middlewares", ())
+        options = {
+            "raise_for_status": False,
+            "auto_decompress": False,
+            "timeout": UNTIMED,
+            "proxy": self._proxy,
+            # Ours is outermost, next to aiohttp's loop, so that theirs meet aiohttp's own
+            # exceptions and what they raise is not tried again either.
+            "middlewares": (_single_try, *theirs),
+        }
+        return _Pool(session, headers=self._headers, options=options, owned=False)
 
     async def _close_unused(self) -> None:
         """Close the retired sessions that no request is using any more."""
@@ -159,19 +190,24 @@ class _Pool:
 
     Attributes:
         session: The session.
+        headers: What each request says beside the key, where the session does not say it.
+        options: How each request is sent, where the session does not know it.
         owned: Whether it is ours to close.
-        middlewares: What each request goes through; ours is outermost, next to aiohttp's loop, so
-            that theirs meet aiohttp's own exceptions and what they raise is not tried again either.
         users: Requests in flight on it.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, *, owned: bool) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        *,
+        headers: Mapping[str, str],
+        options: dict[str, Any],
+        owned: bool,
+    ) -> None:
         self.session = session
+        self.headers = headers
+        self.options = options
         self.owned = owned
-        # A request's own middlewares replace the session's, and aiohttp has no public name for
-        # those: without this read an injected session would silently lose its own.
-        theirs: Sequence[aiohttp.ClientMiddlewareType] = getattr(session, "_middlewares", ())
-        self.middlewares = (_single_try, *theirs)
         self.users = 0
 
 
@@ -184,26 +220,6 @@ async def close_all(closes: Iterable[Callable[[], Awaitable[object]]]) -> None:
     async with AsyncExitStack() as closing:
         for close in closes:
             closing.push_async_callback(close)
-
-
-def _open_session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=Connector(),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=UNTIMED,
-    )
-
-
-def _proxy_of_environment(base_url: str) -> str | None:
-    """What HTTP_PROXY, HTTPS_PROXY and NO_PROXY (or the system's settings) say of this origin."""
-    url = URL(base_url)
-    # Plain http is for this machine because nobody reads it here: a proxy would.
-    if is_loopback(url.raw_host or ""):
-        return None
-    # With the port, because NO_PROXY may name a host with or without one.
-    if urllib.request.proxy_bypass(f"{url.raw_host}:{url.port}"):
-        return None
-    return check_proxy(urllib.request.getproxies().get(url.scheme))
 
 
 async def _single_try(

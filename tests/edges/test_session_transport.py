@@ -116,6 +116,29 @@ async def test_a_request_says_no_more_than_needed():
     }
 
 
+async def test_the_caller_s_header_fields_take_the_place_of_ours():
+    """However they are spelled: a field is sent once."""
+    own = {"USER-AGENT": "theirs/2", "accept": "application/vnd.calls+json"}
+    async with raw_server(http(b"{}")) as server:
+        await get(server.url, headers=own, user_agent="mine/1")
+    (request,) = server.requests
+    assert request.headers["user-agent"] == "theirs/2"
+    assert request.headers["accept"] == "application/vnd.calls+json"
+    assert request.head.lower().count(b"user-agent") == 1
+    assert request.head.lower().count(b"accept:") == 1
+
+
+async def test_the_key_is_on_each_request_and_in_no_session():
+    """A session of ours knows what all requests have in common, and the key is none of that."""
+    keys = [KEY, ApiKey("sk_test_the_next_one")]
+    async with raw_server(http(b"{}")) as server, transport_to(server.url) as transport:
+        for key in keys:
+            await transport.get("call-1", key)
+        assert set(transport._pool.session.headers) == {"Accept", "Accept-Encoding", "User-Agent"}
+    sent = [request.headers["authorization"] for request in server.requests]
+    assert sent == [key.authorization() for key in keys]
+
+
 async def test_an_answer_comes_back_as_it_is():
     """Status, header fields (repeated ones kept apart) and body are the server's."""
     sent = http(b"\x00any", "X-Two: 1", "x-two: 2", "Retry-After: 7", status="503 Busy")
@@ -377,6 +400,42 @@ async def test_connections_are_kept_alive():
         for _ in range(3):
             await transport.get("call-1", KEY)
     assert server.connections == 1
+
+
+async def test_a_connection_receives_in_pieces_that_spare_the_allocator():
+    """Not in asyncio's 256 KiB, for which the system maps memory each time."""
+    async with raw_server(http(b"{}")) as server, transport_to(server.url) as transport:
+        await transport.get("call-1", KEY)
+        (idle,) = transport._pool.session.connector._conns.values()
+        assert idle[0][0].transport.max_size == 64 * 1024
+
+
+@pytest.mark.parametrize("size", [1, 64 * 1024, 64 * 1024 + 1, 1 << 20])
+async def test_a_body_of_any_number_of_pieces_is_whole(size):
+    """What does not arrive at once is put together."""
+    body = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    async with raw_server(http(body)) as server:
+        assert (await get(server.url, max_body_bytes=size)).body == body
+
+
+async def by_uvloop(authority):
+    """Two requests on one connection, over TLS if there is an authority."""
+    tls = authority and served(authority, "127.0.0.1")
+    async with (
+        raw_server(http(b"{}"), tls=tls) as server,
+        transport_to(server.url, ssl=authority and trusting(authority)) as transport,
+    ):
+        for _ in range(2):
+            assert (await transport.get("call-1", KEY)).body == b"{}"
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("over_tls", [False, True])
+def test_another_loop_s_transports_are_left_alone(over_tls, authority):
+    """They have no such size in uvloop, with TLS or without."""
+    uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(by_uvloop(authority if over_tls else None))
 
 
 async def test_requests_at_the_same_time_do_not_wait_for_connections():

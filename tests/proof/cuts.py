@@ -17,7 +17,7 @@ import attrs
 from calls_async import CallsError, DecodeError, Fetched, ProtocolError
 from tests.proof.answers import ALL_WAYS, whole
 from tests.proof.tally import Tally
-from tests.proof.wire import AGAIN, ONCE, Case, End, brings, go_through_with_each_parser
+from tests.proof.wire import AGAIN, ONCE, Case, End, brings, go_through_with_each_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,15 +33,15 @@ STEP: Final = 131
 async def sweep(*, short: bool) -> Tally:
     """Cut every answer everywhere, or here and there."""
     tally = Tally("cuts")
-    await go_through_with_each_parser(tally, cases, step=STEP if short else 1)
+    await go_through_with_each_reader(tally, cases, step=STEP if short else 1)
     return tally
 
 
-def cases(parser: str, first: int, step: int) -> Iterator[Case]:
+def cases(reader: str, first: int, step: int) -> Iterator[Case]:
     """Every cut, from the `first` place on at every `step`-th, and at those that end something."""
     for answer in (whole(*way) for way in ALL_WAYS):
         for sent in places(answer, first, step):
-            name = f"{parser} {answer.name} {sent} of {len(answer.wire)} bytes"
+            name = f"{reader} {answer.name} {sent} of {len(answer.wire)} bytes"
             for how in (by_fin, by_rst):
                 cut = Cut(answer, sent, how)
                 yield cut.case(f"{name} {how.__name__}")
@@ -50,7 +50,7 @@ def cases(parser: str, first: int, step: int) -> Iterator[Case]:
             yield Cut(answer, sent, by_pause).case(f"{name} and then the rest")
         if answer.framing != "closed":
             for sent in range(first, len(answer.packed), step):
-                name = f"{parser} {answer.name} framed anew after {sent} bytes of the body"
+                name = f"{reader} {answer.name} framed anew after {sent} bytes of the body"
                 yield Cut(answer, sent, by_proxy).case(name)
 
 

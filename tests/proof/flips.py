@@ -27,7 +27,7 @@ from tests.proof.wire import (
     Case,
     End,
     brings,
-    go_through_with_each_parser,
+    go_through_with_each_reader,
     other,
     other_or_error,
 )
@@ -47,32 +47,32 @@ BRIEF = Timeouts(attempt=0.5, total=9.0)
 async def sweep(*, short: bool) -> Tally:
     """Flip every bit, or some of them."""
     tally = Tally("flips")
-    await go_through_with_each_parser(tally, cases, step=STEP if short else 1)
+    await go_through_with_each_reader(tally, cases, step=STEP if short else 1)
     return tally
 
 
-def cases(parser: str, first: int, step: int) -> Iterator[Case]:
+def cases(reader: str, first: int, step: int) -> Iterator[Case]:
     """Every flip, from the `first` bit on at every `step`-th."""
     for answer in (whole(*way, BODY.rstrip()) for way in ALL_WAYS):
         for bit in range(first, 8 * len(answer.wire), step):
             flip = Flip(answer, bit)
-            name = f"{parser} {answer.name} bit {bit % 8} of byte {bit // 8}"
+            name = f"{reader} {answer.name} bit {bit % 8} of byte {bit // 8}"
             yield Case(name=name, answer=flip.give, law=flip.law)
             if answer.name == "length identity":
                 name += " with a second try"
                 yield Case(name=name, answer=flip.give, law=flip.healed, retry=AGAIN)
         if answer.framing != "closed":
-            yield from open_cases(parser, answer, first, max(1, step // 8))
+            yield from open_cases(reader, answer, first, max(1, step // 8))
 
 
-def open_cases(parser: str, answer: Whole, first: int, step: int) -> Iterator[Case]:
+def open_cases(reader: str, answer: Whole, first: int, step: int) -> Iterator[Case]:
     """The bits that say where the body ends, with a call after it on the same connection."""
     body = {place for start, end in answer.spans for place in range(start, end)}
     places = [place for place in range(len(answer.wire)) if place not in body]
     bits = [8 * place + bit for place in places for bit in range(8)]
     for bit in bits[first::step]:
         flip = Flip(answer, bit)
-        name = f"{parser} {answer.name} bit {bit % 8} of byte {bit // 8} kept open"
+        name = f"{reader} {answer.name} bit {bit % 8} of byte {bit // 8} kept open"
         for law, then, retry in ((flip.law, other_or_error, ONCE), (flip.healed, other, AGAIN)):
             yield Case(
                 name=name if retry is ONCE else f"{name} with a second try",

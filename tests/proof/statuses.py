@@ -35,7 +35,7 @@ from tests.proof.wire import (
     Case,
     End,
     brings,
-    go_through_with_each_parser,
+    go_through_with_each_reader,
     other,
     other_or_error,
 )
@@ -102,27 +102,27 @@ def family(status: int) -> type[StatusError]:
 async def sweep(*, short: bool) -> Tally:
     """Give every status with every body, or some of them."""
     tally = Tally("statuses")
-    await go_through_with_each_parser(tally, cases, step=STEP if short else 1)
+    await go_through_with_each_reader(tally, cases, step=STEP if short else 1)
     return tally
 
 
-def cases(parser: str, first: int, step: int) -> Iterator[Case]:
+def cases(reader: str, first: int, step: int) -> Iterator[Case]:
     """Every `step`-th case from the `first` on."""
-    return islice(all_cases(parser), first, None, step)
+    return islice(all_cases(reader), first, None, step)
 
 
-def all_cases(parser: str) -> Iterator[Case]:
+def all_cases(reader: str) -> Iterator[Case]:
     """Each status with each body, and whatever else may stand in a first line."""
     for status, (kind, body), retry in product(range(100, 600), BODIES.items(), (ONCE, AGAIN)):
         answer = Answered(status, body)
-        name = f"{parser} {status} with {kind}"
+        name = f"{reader} {status} with {kind}"
         yield answer.case(name if retry is ONCE else f"{name} and a second try", retry=retry)
         if body and retry is ONCE:
             yield Answered(status, body, missing=9).case(f"{name} that is cut")
     for kind, body in BODIES.items():
-        yield Answered(503, body, hinted=True).case(f"{parser} 503 with a hint and {kind}")
-    yield from interim(parser)
-    yield from nonsense(parser)
+        yield Answered(503, body, hinted=True).case(f"{reader} 503 with a hint and {kind}")
+    yield from interim(reader)
+    yield from nonsense(reader)
 
 
 @attrs.frozen
@@ -203,39 +203,39 @@ class Answered:
         return self.law(end) if end.attempts == 1 else "asked again"
 
 
-def interim(parser: str) -> Iterator[Case]:
+def interim(reader: str) -> Iterator[Case]:
     """Informational answers, and then the real one."""
     for status in sorted(INTERIM):
         first = f"HTTP/1.1 {status} Wait\r\nLink: </style.css>; rel=preload\r\n\r\n".encode()
         for times in (1, 3):
             yield Case(
-                name=f"{parser} {times} times {status} and then 200",
+                name=f"{reader} {times} times {status} and then 200",
                 answer=sending(first * times + GOOD),
                 law=record,
                 then=other,
             )
     switched = "HTTP/1.1 101 Switched", "X-Request-Id: request-1", "Upgrade: calls/2", "", ""
     yield Case(
-        name=f"{parser} 101 and then 200",
+        name=f"{reader} 101 and then 200",
         answer=sending("\r\n".join(switched).encode() + GOOD),
         law=Answered(101, b"").law,
         then=other_or_error,
     )
 
 
-def nonsense(parser: str) -> Iterator[Case]:
+def nonsense(reader: str) -> Iterator[Case]:
     """Statuses that are none, with a record as the body, and lines in which there may be a 200."""
     fields = GOOD.partition(b"\r\n")[2]
     for text in NONSENSE:
         yield Case(
-            name=f"{parser} status {text!a}",
+            name=f"{reader} status {text!a}",
             answer=sending(f"HTTP/1.1 {text} OK\r\n".encode() + fields),
             law=partial(refused, text),
             then=other_or_error,
         )
     for line in ODD_LINES:
         yield Case(
-            name=f"{parser} line {line[:40]!a}",
+            name=f"{reader} line {line[:40]!a}",
             answer=sending(f"{line}\r\n".encode() + fields),
             law=record_or_refused,
             then=other_or_error,

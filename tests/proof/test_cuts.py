@@ -9,7 +9,7 @@ import pytest
 from calls_async import CallsClient, Fetched
 from tests.proof import cuts
 from tests.proof.answers import ALL_WAYS, BODY, CALL_ID, GZIP, whole
-from tests.proof.wire import ONCE, PARSERS, brings, parsed_by
+from tests.proof.wire import ONCE, PARSERS, READERS, brings, read_by
 from tests.rawserver import raw_server
 
 
@@ -17,7 +17,7 @@ async def test_no_cut_gets_through():
     """After whichever byte an answer is cut, the end is the exact record or an error of ours."""
     tally = await cuts.sweep(short=True)
     assert not tally.bad
-    assert tally.cases > 700 * len(PARSERS)
+    assert tally.cases > 700 * len(READERS)
     assert set(tally.ends) == {"record", "ProtocolError", "DecodeError"}
 
 
@@ -56,7 +56,7 @@ def test_the_answers_are_what_they_say(way):
 
 @pytest.mark.parametrize("parser", PARSERS)
 async def test_each_parser_is_really_used(parser):
-    """`parsed_by` changes what aiohttp reads answers with, and both read the record."""
+    """`read_by` changes what aiohttp reads answers with, and both read the record."""
     seen = []
 
     class Watched(PARSERS[parser]):
@@ -66,7 +66,7 @@ async def test_each_parser_is_really_used(parser):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PARSERS, parser, Watched)
-        with parsed_by(parser):
+        with read_by(parser):
             async with (
                 raw_server(whole("length").wire) as server,
                 CallsClient("sk_test_key", base_url=server.url, retry=ONCE) as client,

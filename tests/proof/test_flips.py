@@ -6,14 +6,14 @@ from calls_async import DecodeError, Fetched, MismatchedCallError
 from tests.proof import flips
 from tests.proof.answers import ALL_WAYS, BODY, CALL_ID, whole
 from tests.proof.tally import Tally
-from tests.proof.wire import PARSERS, Case, go_through
+from tests.proof.wire import READERS, Case, go_through
 
 
 async def test_no_flip_gets_through():
     """Whichever bit is wrong, the end is an error of ours or exactly what was sent."""
     tally = await flips.sweep(short=True)
     assert not tally.bad
-    assert tally.cases > 1000 * len(PARSERS)
+    assert tally.cases > 1000 * len(READERS)
 
 
 def test_every_bit_is_flipped():

@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import aiohttp.client_proto
 import aiohttp.http_parser
 import attrs
+import pytest
 
+import calls_async.client
 from calls_async import CallsClient, CallsError, Fetched, RetryPolicy, Timeouts, structure_call
+from calls_async._transport import SessionTransport
 from tests.proof.answers import BODY, CALL, CALL_ID, OTHER_BODY, OTHER_ID
 from tests.proof.leftovers import nothing_left
 from tests.rawserver import http, raw_server
@@ -151,7 +154,7 @@ async def _judged(
     return end
 
 
-# --- aiohttp's parsers ---------------------------------------------------------------------------
+# --- Who reads answers ---------------------------------------------------------------------------
 
 PARSERS: Final[dict[str, Any]] = {
     name: vars(aiohttp.http_parser)[cls]
@@ -159,30 +162,44 @@ PARSERS: Final[dict[str, Any]] = {
     if cls in vars(aiohttp.http_parser)
 }
 """aiohttp reads answers with one in C, where that could be built, and else with one in Python."""
+READERS: Final = ("lane", *PARSERS)
+"""The lane, which has aiohttp read what is unusual; and the session, with either parser."""
 
 
 @contextmanager
-def parsed_by(name: str) -> Iterator[None]:
-    """Let aiohttp read answers with this parser, as it would where there is no other."""
+def read_by(name: str) -> Iterator[None]:
+    """Let the lane read answers, or the session with this parser, as it would without the other."""
+    if name == "lane":
+        yield
+        return
     usual = aiohttp.client_proto.HttpResponseParser
     aiohttp.client_proto.HttpResponseParser = PARSERS[name]
     try:
-        yield
+        with over_sessions():
+            yield
     finally:
         aiohttp.client_proto.HttpResponseParser = usual
 
 
-async def go_through_with_each_parser(
+@contextmanager
+def over_sessions() -> Iterator[None]:
+    """Let new clients go the ordinary way, as they do where the lane cannot serve."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calls_async.client, "open_transport", SessionTransport)
+        yield
+
+
+async def go_through_with_each_reader(
     tally: Tally, cases: Callable[[str, int, int], Iterable[Case]], *, step: int
 ) -> None:
-    """Run cases with each parser.
+    """Run cases with each reader.
 
     Args:
         tally: Where their ends are put down.
-        cases: Gives, for a parser's name, every so many-th case from the so many-th on. Each parser
+        cases: Gives, for a reader's name, every so many-th case from the so many-th on. Each reader
             begins elsewhere, so that together they see more than one of them would.
         step: Every so many-th; 1 is all of them.
     """
-    for number, name in enumerate(PARSERS):
-        with parsed_by(name):
+    for number, name in enumerate(READERS):
+        with read_by(name):
             await go_through(tally, cases(name, number % step, step))

@@ -27,7 +27,7 @@ class Parts:
 async def read(*parts, status=200, **fields):
     """What becomes of a body in these parts."""
     headers = CIMultiDict({name.replace("_", "-"): value for name, value in fields.items()})
-    return await read_answer(status, headers, Parts(*parts), CAP)
+    return await read_answer(Parts(*parts), status, headers, CAP)
 
 
 @pytest.mark.parametrize("parts", [(), (b"a",), (b"a", b"b", b"c"), (b"x" * 99, b"y")])
