@@ -13,6 +13,8 @@ from calls_async._transport._lane import LaneTransport
 from calls_async._transport._session import SessionTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from calls_async._secret import ApiKey
     from calls_async._wire import Answer
     from calls_async.errors import TransportError
@@ -28,9 +30,9 @@ class Transport(Protocol):
         """What `Statistics.transport` says."""
         ...
 
-    async def get(
+    def get(
         self, call_id: str, key: ApiKey, *, fresh: bool = False
-    ) -> Answer | TransportError:
+    ) -> Awaitable[Answer | TransportError]:
         """Send one `GET /v1/calls/{id}` and read the whole answer.
 
         It has no timeout of its own: the caller cancels it. After a cancellation nothing is left

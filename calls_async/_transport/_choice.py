@@ -19,7 +19,7 @@ from calls_async._transport._request import proxy_of
 from calls_async._transport._session import SessionTransport, close_all
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable
 
     from calls_async._secret import ApiKey
     from calls_async._transport import Transport
@@ -45,14 +45,14 @@ def open_transport(
     return UnmockedLane(LaneTransport(base_url=base_url, proxy=proxy, **options), ordinary)
 
 
-_OWN_REQUEST: Final = ClientSession._request  # noqa: SLF001 (what mocks replace)
+_OWN_REQUEST: Final = ClientSession.__dict__["_request"]
 _OWN_GET: Final = ClientSession.get
 
 
 def is_mocked() -> bool:
     """Whether a test has put something in the place of aiohttp's session."""
     return (
-        ClientSession._request is not _OWN_REQUEST  # noqa: SLF001
+        ClientSession.__dict__["_request"] is not _OWN_REQUEST
         or ClientSession.get is not _OWN_GET
         or aiohttp.ClientSession is not ClientSession
     )
@@ -77,7 +77,7 @@ class UnmockedLane:
 
     def get(
         self, call_id: str, key: ApiKey, *, fresh: bool = False
-    ) -> Coroutine[Any, Any, Answer | TransportError]:
+    ) -> Awaitable[Answer | TransportError]:
         """Send one request and read the whole answer; see `Transport.get`."""
         # Not `async`: one more coroutine for each call would only hand the other's result on.
         if is_mocked():

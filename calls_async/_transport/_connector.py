@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakSet
 
 import aiohttp
@@ -127,5 +127,6 @@ def lent(connection: Connection) -> Connection:
     """The same connection, to be kept for longer than a request."""
     # aiohttp makes it, and has no place to say of which class.
     connection.__class__ = _Loan
-    connection.process = os.getpid()
-    return connection
+    loan = cast("_Loan", connection)
+    loan.process = os.getpid()
+    return loan

@@ -131,6 +131,9 @@ def _meaning_by_value(name: bytes, value: bytes) -> int:
     return _PLAIN if value == _HARMLESS[name] else _UNUSUAL
 
 
+_REQUIRED: Final = object()
+
+
 class Fields(MultiMapping[str]):
     """The fields of a head, taken apart when somebody looks at them.
 
@@ -152,13 +155,13 @@ class Fields(MultiMapping[str]):
             return default if self._request_id is None else _value(self._request_id)
         return self._fields.get(key, default)
 
-    def getall(self, key: str, *default: Any) -> Any:
-        """All values of a field."""
-        return self._fields.getall(key, *default)
+    def getall(self, key: str, default: Any = _REQUIRED) -> Any:
+        """All values of a field; `default` if there is none."""
+        return self._fields.getall(key, *(() if default is _REQUIRED else (default,)))
 
-    def getone(self, key: str, *default: Any) -> Any:
-        """The first value of a field."""
-        return self._fields.getone(key, *default)
+    def getone(self, key: str, default: Any = _REQUIRED) -> Any:
+        """The first value of a field; `default` if there is none."""
+        return self._fields.getone(key, *(() if default is _REQUIRED else (default,)))
 
     def __getitem__(self, key: str) -> str:
         return self._fields[key]
