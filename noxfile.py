@@ -82,7 +82,10 @@ def lowest(session: nox.Session) -> None:
     extras = PYPROJECT["project"]["optional-dependencies"]
     floors = [
         requirement.replace(">=", "==")
-        for requirement in (*PYPROJECT["project"]["dependencies"], *extras["cli"], *extras["test"])
+        for requirement in (
+            *PYPROJECT["project"]["dependencies"],
+            *(floor for extra in ("cli", "speed", "test") for floor in extras[extra]),
+        )
         if ">=" in requirement  # all but the project's own extras
     ]
     # One resolution with ".", so that a floor which another requirement raises is an error here.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from calls_async.cli._demo import picture, run_demo
 from calls_async.cli._exits import App, Exit, epilog
 from calls_async.cli._files import check_place
 from calls_async.cli._jobs import COMMANDS
+from calls_async.cli._loop import run
 from calls_async.cli._options import base_url as base_url_option
 from calls_async.cli._options import finite, set_debug
 from calls_async.cli._sandbox import serve
@@ -72,7 +72,7 @@ def app(ctx: click.Context) -> None:
 @base_url_option
 def get(call_id: str, *, as_json: bool, base_url: str | None) -> Exit:
     """Show one call."""
-    fetched = asyncio.run(_fetched(CallsClient(base_url=base_url), call_id))
+    fetched = run(_fetched(CallsClient(base_url=base_url), call_id))
     if as_json:
         click.echo(document(fetched.raw))
     else:
@@ -140,7 +140,7 @@ def sandbox(**options: Any) -> Exit:
     programs with the library) find the sandbox, is printed first.
     """
     # Without entries, because it may serve for long; what is said at the end are the counters.
-    asyncio.run(serve(Sandbox(ledger=Ledger(keep=0), **options)))
+    run(serve(Sandbox(ledger=Ledger(keep=0), **options)))
     return Exit.FETCHED
 
 
@@ -155,7 +155,7 @@ def demo(*, svg: str | None) -> Exit:
     """
     if svg is not None:
         check_place(svg, replace=True)
-    result = asyncio.run(run_demo(choose_view(Talk())))
+    result = run(run_demo(choose_view(Talk())))
     summary = picture(result)
     if svg is not None:
         with whole_file(svg, overwrite=True) as drawing:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypedDict
@@ -17,6 +16,7 @@ from calls_async.cli import _options, _status
 from calls_async.cli._exits import CommandError, Exit, epilog
 from calls_async.cli._files import Files, check_place, is_own, journal_of
 from calls_async.cli._job import Job
+from calls_async.cli._loop import run
 from calls_async.cli._plan import planned
 from calls_async.cli._signals import terminable
 from calls_async.cli._sources import KINDS, ReadAhead, begun, source_of
@@ -149,7 +149,7 @@ def _sender(options: _Sending) -> tuple[Watch, CallsClient]:
 
 def _run(job: Job, files: Files, journal: str, talk: Talk) -> Exit:
     """Do the job, write the files if every id has its outcome, and give account."""
-    end: End = asyncio.run(job.run(choose_view(talk)))
+    end: End = run(job.run(choose_view(talk)))
     if end.complete:
         files.write(job.journal, talk)
     end.tell(talk, journal=journal, listed=files.errors)
