@@ -37,6 +37,7 @@ from calls_async._ids import check_call_id
 from calls_async._secret import ApiKey
 from calls_async._transport import SessionTransport
 from calls_async._wire import Answer
+from calls_async.outcomes import fetched
 from calls_async.testing.records import record_body
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class Off:
         # What the bulk room asks of a fetcher: there are permits for all its workers.
         self.line = SimpleNamespace(throttle=SimpleNamespace(spare=WIDTH))
 
-    async def fetch(self, call_id: str, *, index: int = 0, **_: object) -> Fetched:
+    async def fetch(self, call_id: str, index: int = 0, *_: object) -> Fetched:
         """Fetch one call; what a fetcher needs besides is not used."""
         began = self._loop.time()
         assert check_call_id(call_id) is None
@@ -168,14 +169,9 @@ class Off:
         assert came.status == 200
         call = decode_call(came.body)
         assert call.id == call_id
-        return Fetched(
-            id=call_id,
-            index=index,
-            call=call,
-            raw=came.body,
-            attempts=1,
-            elapsed=self._loop.time() - began,
-            request_id=came.headers.get("x-request-id"),
+        elapsed = self._loop.time() - began
+        return fetched(
+            call_id, index, call, came.body, 1, elapsed, came.headers.get("x-request-id")
         )
 
 

@@ -16,6 +16,7 @@ import attrs
 
 from calls_async import events
 from calls_async._verdict import Done, Fault, assess
+from calls_async._wire import Answer
 from calls_async.errors import (
     AttemptTimeoutError,
     CallsError,
@@ -25,13 +26,14 @@ from calls_async.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from calls_async._hedge import Hedge
     from calls_async._scope import Scope
     from calls_async._secret import ApiKey
     from calls_async._telling import Teller
     from calls_async._throttle import Permit, Throttle
     from calls_async._transport import Transport
-    from calls_async._wire import Answer
 
 Brought: TypeAlias = Done | Fault | None
 """What an attempt brought: a record or a fault; `None` if its scope ended it."""
@@ -92,11 +94,18 @@ class Attempt:
     number: int = 0
     fresh: bool = False
 
-    def late(self) -> CallsError:
-        """The error for when it is not over in time."""
-        if self.left > self.most:
-            return AttemptTimeoutError(f"no complete answer within {self.most:g} s")
-        return DeadlineExceededError(f"no record within the {self.total:g} s for the whole call")
+
+def late(most: float, total: float, left: float) -> CallsError:
+    """The error for an attempt that is not over in time.
+
+    Args:
+        most: Seconds for the attempt.
+        total: Seconds for the whole call.
+        left: Seconds of those that were left.
+    """
+    if left > most:
+        return AttemptTimeoutError(f"no complete answer within {most:g} s")
+    return DeadlineExceededError(f"no record within the {total:g} s for the whole call")
 
 
 async def carry_out(line: Line, attempt: Attempt, permit: Permit) -> Brought:
@@ -131,13 +140,9 @@ async def _requested(line: Line, attempt: Attempt, permit: Permit, until: float)
     except TimeoutError:
         if attempt.scope.aborted:
             return None
-        came = attempt.late()
-    if isinstance(came, ConnectError | TLSError):
-        # It never got as far as the wire.
-        counters.requests -= 1
-        counters.retries -= again
-    brought = assess(attempt.call_id, came, now=time.time(), scrub=attempt.key.scrub)
-    changes = line.throttle.learn(brought, permit)
+        came = late(attempt.most, attempt.total, attempt.left)
+    brought = read(attempt.call_id, attempt.key, came)
+    changes = learnt(line, brought, permit, again=again)
     if tell is not None:
         now = line.loop.time()
         fault = brought if isinstance(brought, Fault) else None
@@ -154,6 +159,24 @@ async def _requested(line: Line, attempt: Attempt, permit: Permit, until: float)
         for change in changes:
             tell(change)
     return brought
+
+
+def read(call_id: str, key: ApiKey, came: Answer | CallsError) -> Done | Fault:
+    """What one request brought."""
+    # Nobody asks for the time of day who has nothing to compare it with.
+    now = 0.0 if isinstance(came, Answer) and came.silent else time.time()
+    return assess(call_id, came, now, key.scrub)
+
+
+def learnt(line: Line, brought: Brought, permit: Permit, *, again: bool) -> Sequence[events.Event]:
+    """Learn from what a request brought, before its permit is given back; what that changed."""
+    if brought is None:
+        return ()
+    if isinstance(brought, Fault) and isinstance(brought.error, ConnectError | TLSError):
+        # It never got as far as the wire.
+        line.counters.requests -= 1
+        line.counters.retries -= again
+    return line.throttle.learn(brought, permit)
 
 
 async def _raced(

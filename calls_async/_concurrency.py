@@ -59,11 +59,13 @@ class Concurrency:
         # the maximum.
         self._proven = maximum
         self._usual = float("inf")  # seconds that an answer takes where there is no queue
+        self._ages_at = self.limit  # the limit by which it ages, and how much with each answer
+        self._ages = 1.0 + AGING / self.limit**2
         self._slow = 0  # answers in a row that seem to have queued
         self._fastest = 0.0  # seconds that the fastest of them took
         self._enough = ENOUGH  # of them, which are a queue
 
-    def succeeded(self, in_flight: int, *, started: float, now: float) -> None:
+    def succeeded(self, in_flight: int, started: float, now: float) -> None:
         """Note a success, which may raise the limit, or show a queue.
 
         Only a limit that is in use is raised. What was never tried is not known to be safe, and a
@@ -74,18 +76,26 @@ class Concurrency:
             started: When the request was started, in seconds of the caller's clock.
             now: The time, in seconds of the same clock.
         """
+        limit = self.limit
+        if limit != self._ages_at:
+            self._ages_at = limit
+            self._ages = 1.0 + AGING / limit**2
         took = now - started
-        self._usual = min(took, self._usual * (1.0 + AGING / self.limit**2))
-        if took > self._usual + TOLERATED and took > SLOWER * self._usual:
-            self._queued(started, now)
-            return
+        usual = self._usual * self._ages
+        if took <= usual:
+            self._usual = took
+        else:
+            self._usual = usual
+            if took > usual + TOLERATED and took > SLOWER * usual:
+                self._queued(started, now)
+                return
         self._slow = 0
-        if in_flight < self.limit * 9 // 10:
+        if in_flight < limit * 9 // 10:
             return
-        self._proven = self.limit
+        self._proven = limit
         self._successes += 1
-        if self.limit < self._slow_start_to or self._successes >= self.limit:
-            self.limit = min(self.limit + 1, self._maximum)
+        if limit < self._slow_start_to or self._successes >= limit:
+            self.limit = min(limit + 1, self._maximum)
             self._successes = 0
 
     def overloaded(self, *, started: float, now: float) -> None:

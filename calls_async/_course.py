@@ -80,11 +80,17 @@ class Course:
     _paid: int | None = None
     _owes: bool | None = None
 
-    def begun(self, attempt: Attempt, brought: Brought) -> None:
-        """Go on from a first attempt that was carried out without a course."""
-        self.attempts = attempt.number
+    def begun(self, attempts: int, key: ApiKey, brought: Brought) -> None:
+        """Go on from a first attempt that was carried out without a course.
+
+        Args:
+            attempts: Requests sent for it.
+            key: The key that they carried.
+            brought: What came of it.
+        """
+        self.attempts = attempts
         self._spent = self.line.loop.time() - self.began
-        self._first = (brought, attempt.key)
+        self._first = (brought, key)
 
     async def attempt(self) -> Verdict:
         """One attempt, from the wait for its permit to the verdict."""

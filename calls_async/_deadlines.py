@@ -3,41 +3,87 @@
 Nearly every request is over long before its time is. `asyncio.timeout` makes and cancels a timer
 for each, which costs more than all that gate and policies do for a call. Here one timer waits for
 the earliest limit that there was, and then for the earliest one that there is.
+
+What a limit ends it ends as `asyncio.timeout` does: the task is cancelled, and a cancellation by
+somebody else in the same turn goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
+from asyncio import current_task
 from math import inf
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+_ENDED: Final = -inf
+
 
 class Deadlines:
-    """The requests in flight of one scope."""
+    """The requests in flight of one scope; a task has one at a time."""
 
     def __init__(self) -> None:
-        self._running: set[Limited] = set()
+        # When each one's time is over. There is no object for one that ends by itself.
+        self._until: dict[asyncio.Task[Any], float] = {}
+        self._running = self._until.keys()
+        # How often those had been cancelled before who go on after a cancellation: hardly any.
+        self._cancelled: dict[asyncio.Task[Any], int] = {}
         self._due = inf
         self._timer: asyncio.TimerHandle | None = None
 
+    def begin(self, until: float) -> asyncio.Task[Any]:
+        """Limit what the current task does from now on.
+
+        Args:
+            until: When it has to be over, by the event loop's clock.
+
+        Returns:
+            The task, to be handed to `end`, whatever comes.
+        """
+        task = current_task()
+        assert task is not None  # noqa: S101 (a coroutine runs in a task)
+        if until < self._due:
+            self._wake_at(until)
+        if before := task.cancelling():
+            self._cancelled[task] = before
+        self._until[task] = until
+        return task
+
+    def end(self, task: asyncio.Task[Any], exc: BaseException | None = None) -> bool:
+        """Note that it is over.
+
+        Args:
+            task: What `begin` gave.
+            exc: What it raised.
+
+        Returns:
+            Whether it was the limit that ended it, and nothing else.
+        """
+        before = self._cancelled.pop(task, 0) if self._cancelled else 0
+        if self._until.pop(task) != _ENDED:
+            return False
+        return task.uncancel() <= before and isinstance(exc, asyncio.CancelledError)
+
     def limit(self, until: float) -> Limited:
-        """A block of code that has to be over by then.
+        """A block of code that has to be over by then, for `with`.
 
         Args:
             until: When, by the event loop's clock.
         """
-        if until < self._due:
-            self._wake_at(until)
-        return Limited(self._running, until)
+        return Limited(self, until)
 
     def end_all(self) -> None:
-        """End every block now, whatever time it has left."""
+        """End everything now, whatever time it has left."""
         self._rest()
-        for limited in self._running:
-            limited.end()
+        for task in self._running:
+            self._end(task)
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        if self._until[task] != _ENDED:
+            self._until[task] = _ENDED
+            task.cancel()
 
     def _rest(self) -> None:
         if self._timer is not None:
@@ -53,46 +99,31 @@ class Deadlines:
         """End what is over its time, and come back for the next."""
         now = max(self._due, asyncio.get_running_loop().time())
         self._timer, self._due = None, inf
-        for limited in self._running:
-            if limited.until <= now:
-                limited.end()
-            elif limited.until < self._due:
-                self._due = limited.until
+        for task, until in self._until.items():
+            if until <= now:
+                self._end(task)
+            elif until < self._due:
+                self._due = until
         if self._due < inf:
             self._wake_at(self._due)
 
 
 class Limited:
-    """A block of code with a time limit, for `with`; it raises `TimeoutError` if it was ended.
-
-    It does what `asyncio.timeout` does, and as that does: the task is cancelled, and a cancellation
-    by somebody else in the same turn goes on.
+    """A block of code with a time limit; it raises `TimeoutError` if that ended it.
 
     Args:
-        running: Where it is listed while it runs.
+        deadlines: What ends it.
         until: When its time is over, by the event loop's clock.
     """
 
-    __slots__ = ("_cancelling", "_running", "_task", "ended", "until")
+    __slots__ = ("_deadlines", "_task", "_until")
 
-    def __init__(self, running: set[Limited], until: float) -> None:
-        self.until = until
-        self.ended = False
-        self._running = running
+    def __init__(self, deadlines: Deadlines, until: float) -> None:
+        self._deadlines = deadlines
+        self._until = until
 
-    def end(self) -> None:
-        """End the block now, whatever time it has left."""
-        if not self.ended:
-            self.ended = True
-            self._task.cancel()
-
-    def __enter__(self) -> Self:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 (a coroutine runs in a task)
-        self._task = task
-        self._cancelling = task.cancelling()
-        self._running.add(self)
-        return self
+    def __enter__(self) -> None:
+        self._task = self._deadlines.begin(self._until)
 
     def __exit__(
         self,
@@ -100,8 +131,5 @@ class Limited:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._running.discard(self)
-        if self.ended:
-            only_ours = self._task.uncancel() <= self._cancelling
-            if only_ours and isinstance(exc, asyncio.CancelledError):
-                raise TimeoutError from exc
+        if self._deadlines.end(self._task, exc):
+            raise TimeoutError from exc

@@ -1,22 +1,26 @@
-"""One id to its outcome; the rule: whatever happens on the way, it is a `Fetched` or a `Failed`."""
+"""One id to its outcome; the rule: whatever happens on the way, it is a `Fetched` or a `Failed`.
+
+Nearly all calls of a healthy server go the straight way: nothing to wait for, nobody to tell, and a
+record at the first try. It is in one frame, because every coroutine on the way to an answer costs
+each time that the answer is waited for. Only who leaves it needs a course.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
-
 from calls_async import events
-from calls_async._attempt import Attempt, carry_out
+from calls_async._attempt import Attempt, carry_out, late, learnt, read
 from calls_async._course import Course
 from calls_async._ids import check_call_id
 from calls_async._retry import Strategies, until_settled
+from calls_async._throttle import Permit
 from calls_async._verdict import Done
 from calls_async.errors import StoppedBy
-from calls_async.outcomes import Failed, Fetched, Outcome
+from calls_async.outcomes import Failed, Fetched, Outcome, fetched
 
 if TYPE_CHECKING:
-    from calls_async._attempt import Line
+    from calls_async._attempt import Brought, Line
     from calls_async._credentials import Credentials
     from calls_async._scope import Scope
     from calls_async._telling import Teller
@@ -24,17 +28,32 @@ if TYPE_CHECKING:
     from calls_async.errors import CallsError
 
 
-@attrs.frozen(kw_only=True)
 class Fetcher:
-    """Brings ids to their outcomes, by one policy over shared parts."""
+    """Brings ids to their outcomes, by one policy over shared parts.
 
-    line: Line
-    credentials: Credentials
-    policy: RetryPolicy
-    timeouts: Timeouts
+    Args:
+        line: The way to the server.
+        credentials: Where keys come from.
+        policy: When a call is tried again.
+        timeouts: How long it may take.
+    """
+
+    def __init__(
+        self, *, line: Line, credentials: Credentials, policy: RetryPolicy, timeouts: Timeouts
+    ) -> None:
+        self.line = line
+        self._credentials = credentials
+        self._policy = policy
+        self._most, self._total = timeouts.attempt, timeouts.total
+        # What the straight way needs of these, at hand.
+        self._now = line.loop.time
+        self._get = line.transport.get
+        self._throttle = line.throttle
+        self._counters = line.counters
+        self._is_plain = line.tell is None and line.throttle.hedge is None
 
     async def fetch(
-        self, call_id: str, *, index: int = 0, scope: Scope, total: float | None = None
+        self, call_id: str, index: int, scope: Scope, total: float | None = None
     ) -> Outcome:
         """Fetch one call.
 
@@ -48,30 +67,72 @@ class Fetcher:
         Returns:
             The outcome. Only what the caller's own strategies raise is raised.
         """
-        line = self.line
-        began = line.loop.time()
+        began = self._now()
         if total is None:
-            total = self.timeouts.total
+            total = self._total
         if (problem := check_call_id(call_id)) is not None:
             return self._failed(call_id, index, problem, 0, began)
         scope.began()
         try:
-            # The straight way, which nearly all calls of a healthy server go: nothing to wait for,
-            # and a record at the first try. Only who leaves it needs a course.
-            key = self.credentials.held
-            if key is None or (permit := line.throttle.admit_at_once(scope)) is None:
-                course = self._course(call_id, scope, began, total)
-            else:
-                attempt = Attempt(call_id, key, scope, self.timeouts.attempt, total, total)
-                brought = await carry_out(line, attempt, permit)
-                if isinstance(brought, Done):
-                    scope.answered()
-                    return self._fetched(call_id, index, brought, attempt.number, began)
-                course = self._course(call_id, scope, began, total)
-                course.begun(attempt, brought)
-            settled = await until_settled(course.attempt, scope.sleep)
+            key = self._credentials.held
+            throttle = self._throttle
+            if key is None or not self._is_plain or not throttle.take(scope):
+                return await self._led(call_id, index, scope, began, total)
+            # This is `carry_out`, which see, for one request with nobody to tell.
+            brought: Brought = None
+            try:
+                self._counters.requests += 1
+                most = self._most
+                until = began + most
+                if total < most:
+                    until = began + total
+                task = scope.begin_request(until)
+                try:
+                    came = await self._get(call_id, key)
+                except BaseException as exc:
+                    if not scope.end_request(task, exc) and not isinstance(exc, TimeoutError):
+                        raise
+                    if not scope.aborted:
+                        brought = read(call_id, key, late(most, total, total))
+                else:
+                    scope.end_request(task)
+                    brought = read(call_id, key, came)
+                if type(brought) is Done:
+                    now = self._now()
+                    call, raw, request_id, hint = brought
+                    throttle.learn_record(hint, began, now)
+                    scope.answered(now)
+                    self._counters.fetched += 1
+                    return fetched(call_id, index, call, raw, 1, now - began, request_id)
+                learnt(self.line, brought, Permit(began), again=False)
+            finally:
+                throttle.release()
+            course = self._course(call_id, scope, began, total)
+            course.begun(1, key, brought)
+            return await self._settled(course, index)
         finally:
             scope.ended()
+
+    async def _led(
+        self, call_id: str, index: int, scope: Scope, began: float, total: float
+    ) -> Outcome:
+        """Fetch a call that has to wait, or of whose first attempt somebody is told."""
+        key = self._credentials.held
+        if key is None or (permit := self._throttle.admit_at_once(scope)) is None:
+            return await self._settled(self._course(call_id, scope, began, total), index)
+        attempt = Attempt(call_id, key, scope, self._most, total, total)
+        brought = await carry_out(self.line, attempt, permit)
+        if isinstance(brought, Done):
+            scope.answered()
+            return self._fetched(call_id, index, brought, attempt.number, began)
+        course = self._course(call_id, scope, began, total)
+        course.begun(attempt.number, key, brought)
+        return await self._settled(course, index)
+
+    async def _settled(self, course: Course, index: int) -> Outcome:
+        """Follow a course to its outcome."""
+        scope, call_id, began = course.scope, course.call_id, course.began
+        settled = await until_settled(course.attempt, scope.sleep)
         if isinstance(settled, Done):
             return self._fetched(call_id, index, settled, course.attempts, began)
         if settled.error.stopped_by is StoppedBy.KEY_REFUSED:
@@ -81,44 +142,36 @@ class Fetcher:
     def _course(self, call_id: str, scope: Scope, began: float, total: float) -> Course:
         return Course(
             line=self.line,
-            credentials=self.credentials,
-            policy=self.policy,
-            strategies=Strategies.of(self.policy),
+            credentials=self._credentials,
+            policy=self._policy,
+            strategies=Strategies.of(self._policy),
             scope=scope,
             call_id=call_id,
             began=began,
-            most=self.timeouts.attempt,
+            most=self._most,
             total=total,
         )
 
     def _fetched(
         self, call_id: str, index: int, done: Done, attempts: int, began: float
     ) -> Fetched:
-        line = self.line
-        line.counters.fetched += 1
-        fetched = Fetched(
-            id=call_id,
-            index=index,
-            call=done.call,
-            raw=done.raw,
-            attempts=attempts,
-            elapsed=line.loop.time() - began,
-            request_id=done.request_id,
-        )
-        if line.tell is not None:
-            self._tell(line.tell, fetched)
-        return fetched
+        call, raw, request_id, _ = done
+        elapsed = self._now() - began
+        outcome = fetched(call_id, index, call, raw, attempts, elapsed, request_id)
+        self._counters.fetched += 1
+        if self.line.tell is not None:
+            self._tell(self.line.tell, outcome)
+        return outcome
 
     def _failed(
         self, call_id: str, index: int, error: CallsError, attempts: int, began: float
     ) -> Failed:
-        line = self.line
-        line.counters.failed += 1
-        elapsed = line.loop.time() - began
+        elapsed = self._now() - began
         failed = Failed(id=call_id, index=index, error=error, attempts=attempts, elapsed=elapsed)
-        if line.tell is not None:
-            self._tell(line.tell, failed)
+        self._counters.failed += 1
+        if self.line.tell is not None:
+            self._tell(self.line.tell, failed)
         return failed
 
     def _tell(self, tell: Teller, outcome: Outcome) -> None:
-        tell(events.CallFinished(at=self.line.loop.time(), outcome=outcome))
+        tell(events.CallFinished(at=self._now(), outcome=outcome))

@@ -63,6 +63,7 @@ class Gate:
 
     def __init__(self, *, max_rate: float | None, max_cool_down: float) -> None:
         self._pace = Pace(max_rate)
+        self._remember = self._pace.remember
         self._quota = Quota()
         self._max_cool_down = max_cool_down
         self._ramp = 0.0
@@ -90,10 +91,11 @@ class Gate:
         herd = just_opened and self._pace.learnt is None
         self._pace.started(now, at_least=STAGGER if herd else 0.0)
 
-    def accepted(self, now: float, *, started: float) -> None:
+    def accepted(self, now: float, started: float) -> None:  # noqa: ARG002 (as `answered` has it)
         """Note an answer of a gate that is free, which is no refusal and has no hint."""
-        self._streak += 1
-        self._pace.accepted(now, started=started)
+        if self._streak < STRAY:
+            self._streak += 1
+        self._remember(started)  # there is no pace, or the gate would not be free
 
     def answered(
         self, now: float, *, started: float, others: int, status: int, hint: Hint, rnd: float

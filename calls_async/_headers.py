@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import attrs
+from multidict import istr
 
 if TYPE_CHECKING:
     from multidict import MultiMapping
@@ -65,13 +66,13 @@ class Hint:
 NO_HINT = Hint()
 """The hint of every answer that carries none of the fields."""
 
-HINT_FIELDS = (
-    "Retry-After",
-    "retry-after-ms",
-    "RateLimit",
-    "RateLimit-Policy",
-    "X-RateLimit-Remaining",
-    "x-should-retry",
+HINT_FIELDS = (  # `istr`: what has to be looked up with each answer is not folded each time
+    istr("Retry-After"),
+    istr("retry-after-ms"),
+    istr("RateLimit"),
+    istr("RateLimit-Policy"),
+    istr("X-RateLimit-Remaining"),
+    istr("x-should-retry"),
 )
 """An answer with none of these says nothing; all other fields only help to read these."""
 

@@ -59,12 +59,14 @@ class Outage:
 
     def answered(self, now: float) -> bool:
         """Note an answer to any request, a probe or not; whether it ended a hold."""
+        self._last_answer = now
+        if not self._failures:  # as with every call of a healthy server
+            return False
         ended = self.holding
         self.holding = False
         self.since = None
         self.next_probe = inf
         self._failures = 0
-        self._last_answer = now
         return ended
 
     def failed(self, *, started: float, now: float, lasting: bool = False) -> bool:

@@ -82,6 +82,9 @@ class Pace:
         self._shortest = 0.0 if max_rate is None else 1.0 / max_rate
         self._due = float("-inf")
         self._accepted: deque[float] = deque(maxlen=MEMORY)  # when they started
+        self.remember = self._accepted.append
+        """Notes when an accepted request started: all that `accepted` does while there is no
+        pace."""
         self._noticed = float("-inf")  # when a throttled answer last taught a rate
         self._refused = float("-inf")  # when its request had started
         self._stretch = SAMPLE  # seconds up to then, over which that was measured
@@ -144,7 +147,7 @@ class Pace:
         Returns:
             Whether that lifted the pace.
         """
-        self._accepted.append(started)
+        self.remember(started)
         if self._measured is None:
             return False
         if self._refused - self._stretch <= started <= self._refused:

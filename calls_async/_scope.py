@@ -41,6 +41,9 @@ class Scope:
         self._children: set[Scope] = set()
         self._waits: set[asyncio.Future[Any]] = set()
         self._requests = Deadlines()
+        self.begin_request = self._requests.begin
+        self.end_request = self._requests.end
+        """What `request` does on the way in and out, for a call that has just got its permit."""
         self._pulls: set[asyncio.Timeout] = set()
         if parent is not None:
             self.stopped = parent.stopped
@@ -77,8 +80,12 @@ class Scope:
     def ended(self) -> None:
         """Note that a call has its outcome, or was cancelled."""
 
-    def answered(self) -> None:
-        """Note that the server gave a final answer to one of the scope's calls."""
+    def answered(self, now: float | None = None) -> None:
+        """Note that the server gave a final answer to one of the scope's calls.
+
+        Args:
+            now: The time, by the event loop's clock, for who knows it.
+        """
 
     def failed(self, error: CallsError, silence: float) -> None:
         """Note a failed attempt, and for how many seconds the server asked for silence."""
@@ -187,9 +194,9 @@ class Batch(Scope):
         if not self._under_way:
             self._idle_since = self._loop.time()
 
-    def answered(self) -> None:
+    def answered(self, now: float | None = None) -> None:
         """Patience begins anew."""
-        self._since = self._loop.time()
+        self._since = self._loop.time() if now is None else now
 
     def failed(self, error: CallsError, silence: float) -> None:
         """Give up if the silence asked for is longer than patience lasts."""

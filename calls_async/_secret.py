@@ -59,7 +59,7 @@ class ApiKey:
 
         No more of it is kept than was searched; see `calls_async._scrub.MOST`.
         """
-        return scrub(data, *self._scrubbers)
+        return scrub(data, self._scrubbers)
 
     @property
     def _prefix(self) -> str:

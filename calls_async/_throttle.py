@@ -34,6 +34,7 @@ from calls_async.events import CoolDownEntered, Event, OutageEntered, OutageLeft
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Sequence
 
     from calls_async._headers import Hint
     from calls_async._scope import Scope
@@ -145,8 +146,8 @@ class Throttle:
         since = self._outage.since
         return self._loop.time() - since if self.holding and since is not None else 0.0
 
-    def admit_at_once(self, scope: Scope) -> Permit | None:
-        """A permit for a first try, if nothing at all stands against it; else see `admit`."""
+    def take(self, scope: Scope) -> bool:
+        """Take a permit for a first try, if nothing at all stands against it; else see `admit`."""
         if (
             self._queue
             or not self._gate.is_free
@@ -154,9 +155,13 @@ class Throttle:
             or self._outage.holding
             or scope.stopped is not None
         ):
-            return None
+            return False
         self.in_flight += 1
-        return Permit(self._loop.time())
+        return True
+
+    def admit_at_once(self, scope: Scope) -> Permit | None:
+        """What `take` takes, as a permit that knows its time."""
+        return Permit(self._loop.time()) if self.take(scope) else None
 
     async def admit(
         self,
@@ -221,7 +226,33 @@ class Throttle:
         if self._queue:
             self._pump()
 
-    def learn(self, brought: Done | Fault, permit: Permit) -> list[Event]:
+    def learn_record(
+        self, hint: Hint, started: float, now: float, earns: int | None = None
+    ) -> Sequence[Event]:
+        """Learn from a record. Do so before its permit is given back.
+
+        Args:
+            hint: What the answer says about sending more.
+            started: When the request's permit was granted, by the event loop's clock.
+            now: The time, by the same clock.
+            earns: What its permit earns.
+
+        Returns:
+            What changed.
+        """
+        gate, outage = self._gate, self._outage
+        self.budget.refund(earns)
+        self._concurrency.succeeded(self.in_flight, started, now)
+        if hint is NO_HINT and gate.is_free and not outage.holding:
+            gate.accepted(now, started)
+            outage.answered(now)
+            return ()
+        changes: list[Event] = []
+        self._hear(now, started, HTTPStatus.OK, hint, changes)
+        self._answered(now, changes)
+        return changes
+
+    def learn(self, brought: Done | Fault, permit: Permit) -> Sequence[Event]:
         """Learn from what a request brought. Do so before its permit is given back.
 
         Args:
@@ -232,24 +263,14 @@ class Throttle:
             What changed.
         """
         now, started = self._loop.time(), permit.at
-        changes: list[Event] = []
         if isinstance(brought, Done):
-            self.budget.refund(permit.earns)
-            self._concurrency.succeeded(self.in_flight, started=started, now=now)
-            if brought.hint is NO_HINT and self._gate.is_free:
-                self._gate.accepted(now, started=started)
-            else:
-                self._hear(now, started, HTTPStatus.OK, brought.hint, changes)
-            if self._outage.holding:
-                self._answered(now, changes)
-            else:
-                self._outage.answered(now)
-            return changes
+            return self.learn_record(brought.hint, started, now, permit.earns)
+        changes: list[Event] = []
         status, error = brought.status, brought.error
         if status is not None:
             self._hear(now, started, status, brought.hint, changes)
         if status is not None and not error.retryable:
-            self._concurrency.succeeded(self.in_flight, started=started, now=now)
+            self._concurrency.succeeded(self.in_flight, started, now)
             self._answered(now, changes)
             return changes
         overloaded = status in THROTTLING or isinstance(error, AttemptTimeoutError | ConnectError)

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import attrs
+from multidict import istr
 
 from calls_async._backoff import full_jitter
 from calls_async._codec import decode_call
@@ -161,7 +162,6 @@ NO_OPINION: Final = Opinion()
 def assess(
     call_id: str,
     came: Answer | CallsError,
-    *,
     now: float,
     scrub: Callable[[bytes], bytes],
 ) -> Done | Fault:
@@ -176,7 +176,7 @@ def assess(
     if isinstance(came, CallsError):
         return Fault(error=came)
     hint = NO_HINT if came.silent else read_hint(came.status, came.headers, now)
-    if came.status != HTTPStatus.OK:
+    if came.status != _OK:
         error = _status_error(came, hint, now, scrub)
         return Fault(error=error, status=came.status, hint=hint)
     try:
@@ -186,7 +186,7 @@ def assess(
             error,
             call_id=call_id,  # not the id that the document gives itself
             raw=scrub(error.raw),
-            request_id=_field(came, "x-request-id", scrub),
+            request_id=_field(came, _REQUEST_ID, scrub),
         )
         return Fault(error=undecoded, status=came.status, hint=hint)
     if call.id != call_id:
@@ -197,13 +197,17 @@ def assess(
             f"the answer is the record of call {received_id[:80]!a}",
             received_id=received_id,
             raw=scrub(came.body),
-            request_id=_field(came, "x-request-id", scrub),
+            request_id=_field(came, _REQUEST_ID, scrub),
         )
         return Fault(error=mismatch, status=came.status, hint=hint)
     # The record is what was asked for, so it is exact, whatever is in it. What stands around it is
     # shown and logged like an error.
-    return Done(call, came.body, _field(came, "x-request-id", scrub), hint)
+    return _tuple(Done, (call, came.body, _field(came, _REQUEST_ID, scrub), hint))
 
+
+_OK: Final = 200
+_REQUEST_ID: Final = istr("x-request-id")  # not to be folded with each answer
+_tuple: Final = tuple.__new__  # what `Done(...)` comes to, without a call in between
 
 _STATUS_ERRORS: Final[dict[int, type[StatusError]]] = {
     401: AuthenticationError,
@@ -224,7 +228,7 @@ def _status_error(
         message = f"the server answered {status}"
     about: dict[str, Any] = {
         "status": status,
-        "request_id": _field(answer, "x-request-id", scrub),
+        "request_id": _field(answer, _REQUEST_ID, scrub),
         # No character takes more than four bytes, so this is enough of a page of any length.
         "body": scrub(answer.body[: 4 * BODY_EXCERPT]).decode(errors="replace")[:BODY_EXCERPT],
         "retry_after": hint.wait,
@@ -251,7 +255,9 @@ def _field(answer: Answer, name: str, scrub: Callable[[bytes], bytes]) -> str | 
 
 def _scrubbed(text: str, scrub: Callable[[bytes], bytes]) -> str:
     # In a header, bytes that are no UTF-8 arrive as lone surrogates; they pass as they are.
-    return scrub(text.encode(errors="surrogatepass")).decode(errors="surrogatepass")
+    data = text.encode("utf-8", "surrogatepass")
+    scrubbed = scrub(data)
+    return text if scrubbed is data else scrubbed.decode("utf-8", "surrogatepass")
 
 
 # --- What comes next -----------------------------------------------------------------------------

@@ -8,7 +8,7 @@ The room knows neither client nor network: it works over anything that is a `Job
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable
 from contextlib import AbstractContextManager, aclosing, suppress
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, assert_never
 
@@ -46,7 +46,7 @@ class Job(Protocol):
         """Requests that could be sent at once; less than 0 if some wait for others to end."""
         ...
 
-    async def fetch(self, call_id: str, index: int) -> Outcome:
+    def fetch(self, call_id: str, index: int) -> Coroutine[Any, Any, Outcome]:
         """Turn one id into its outcome; raises only what the caller's own code raises."""
         ...
 

@@ -33,7 +33,7 @@ from calls_async.events import Hook, Statistics
 from calls_async.outcomes import Failed, Fetched, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
     from ssl import SSLContext
     from types import TracebackType
     from typing import Unpack
@@ -199,7 +199,11 @@ class CallsClient:
         Raises:
             CallsError: There is no record, and the error says why.
         """
-        return (await self.fetch_call(call_id, timeout=timeout)).call
+        total = None if timeout is None else config.check_timeout(timeout)
+        outcome = await self._ready().fetch(call_id, 0, self._core.scope, total)
+        if isinstance(outcome, Failed):
+            raise outcome.error
+        return outcome.call
 
     async def fetch_call(self, call_id: str, *, timeout: float | None = None) -> Fetched:
         """Fetch one call, with the record as received and what it took.
@@ -211,8 +215,8 @@ class CallsClient:
         Raises:
             CallsError: There is no record, and the error says why.
         """
-        total = config.check_timeout(timeout)
-        outcome = await self._ready().fetch(call_id, scope=self._core.scope, total=total)
+        total = None if timeout is None else config.check_timeout(timeout)
+        outcome = await self._ready().fetch(call_id, 0, self._core.scope, total)
         if isinstance(outcome, Failed):
             raise outcome.error
         return outcome
@@ -332,8 +336,9 @@ class CallsClient:
     def _ready(self) -> Fetcher:
         """The fetcher, made when the event loop is known."""
         throttle = self._core.bind()
-        if self._fetcher is None:
-            self._fetcher = Fetcher(
+        fetcher = self._fetcher
+        if fetcher is None:
+            fetcher = self._fetcher = Fetcher(
                 line=Line(
                     transport=self._core.transport,
                     throttle=throttle,
@@ -345,7 +350,7 @@ class CallsClient:
                 policy=self._config.retry,
                 timeouts=self._config.timeouts,
             )
-        return self._fetcher
+        return fetcher
 
     def _open_job(self, on_sleep: Callable[[], None]) -> _Job:
         fetcher = self._ready()
@@ -455,8 +460,8 @@ class _Job:
     def spare(self) -> int:
         return self._fetcher.line.throttle.spare
 
-    async def fetch(self, call_id: str, index: int) -> Outcome:
-        return await self._fetcher.fetch(call_id, index=index, scope=self._batch)
+    def fetch(self, call_id: str, index: int) -> Coroutine[Any, Any, Outcome]:
+        return self._fetcher.fetch(call_id, index, self._batch)
 
 
 def _transport(settings: ClientConfig) -> Transport:

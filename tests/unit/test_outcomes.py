@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import pickle
+import weakref
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from calls_async import events
 from calls_async._codec import decode_call
 from calls_async.errors import NotFoundError
-from calls_async.outcomes import Failed, Fetched
+from calls_async.outcomes import Failed, Fetched, fetched
 from tests.documents import EXAMPLE_BODY
 
 CALL = decode_call(EXAMPLE_BODY)
@@ -84,6 +87,39 @@ def test_the_repr_of_a_fetched_call_leaves_the_bytes_out():
     """A log line is no place for the record as received."""
     assert "raw=" not in repr(FETCHED)
     assert "John" in repr(FETCHED)
+
+
+@given(
+    raw=st.binary(),
+    index=st.integers(0),
+    attempts=st.integers(1),
+    elapsed=st.floats(0.0),
+    request_id=st.none() | st.text(),
+)
+def test_the_fast_way_makes_the_same_outcome(raw, index, attempts, elapsed, request_id):
+    """Nothing tells it from one that was made by its class: it is one."""
+    plain = Fetched(
+        id=CALL.id,
+        index=index,
+        call=CALL,
+        raw=raw,
+        attempts=attempts,
+        elapsed=elapsed,
+        request_id=request_id,
+    )
+    fast = fetched(CALL.id, index, CALL, raw, attempts, elapsed, request_id)
+    assert type(fast) is Fetched
+    assert fast == plain
+    assert (hash(fast), repr(fast)) == (hash(plain), repr(plain))
+    assert attrs.astuple(fast, recurse=False) == attrs.astuple(plain, recurse=False)
+    assert pickle.dumps(fast) == pickle.dumps(plain)
+    assert copy.copy(fast) == copy.deepcopy(fast) == attrs.evolve(fast) == plain
+    assert weakref.ref(fast)() is fast
+    assert not hasattr(fast, "__dict__")
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        fast.index = 7
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        del fast.index
 
 
 def test_outcomes_are_told_apart_by_matching():

@@ -234,6 +234,39 @@ def test_what_is_kept_of_a_long_text_is_what_was_searched(length):
     assert not shows(scrubbed.decode(), SECRET)
 
 
+def scrubbed_at_length(key, data):
+    """What `scrub` makes of a text that is too long to be looked through at one go."""
+    ahead = b"." * 200
+    return key.scrub(ahead + b" " + data)[len(ahead) + 1 :]
+
+
+pasts = st.lists(st.text("abz%&\\;x4142=+/-", min_size=1, max_size=14), min_size=1, max_size=3)
+
+
+@given(secrets_=pasts, data=st.data())
+def test_a_first_look_overlooks_nothing(secrets_, data):
+    """Short and long texts, with any pieces of any keys in any case, are scrubbed alike."""
+    key = None
+    for secret in secrets_:
+        key = ApiKey(secret, after=key)
+    parts = [secret[at:] for secret in secrets_ for at in range(len(secret))]
+    parts += [part.upper() for part in parts] + [part.encode().hex() for part in parts]
+    parts += [part[:6] for part in parts] + [b64encode(part.encode()).decode() for part in parts]
+    text = "".join(
+        data.draw(st.lists(st.sampled_from(parts) | st.text("abcz%41&-.", max_size=5), max_size=8))
+    )
+    short = text.encode()[:64]
+    assert key.scrub(short) == scrubbed_at_length(key, short)
+
+
+def test_a_short_text_without_the_key_is_left_as_it_is():
+    """Nothing is copied: each record comes with a request id."""
+    request_id = b"0f8fad5b-d9cb-469f-a165-70867728950e"
+    assert ApiKey(f"sk_test_{SECRET}").scrub(request_id) is request_id
+    assert ApiKey("ab").scrub(request_id) is request_id
+    assert ApiKey("ab").scrub(b"a") == b"a"
+
+
 FULL = 64 * MOST
 EVERY_ESCAPE = "".join(f"%25{ord(char):02x}" for char in SECRET)
 ADVERSARIES = {

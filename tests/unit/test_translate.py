@@ -12,7 +12,7 @@ from calls_async._secret import ApiKey
 from calls_async._transport._translate import (
     CertificateRefusedError,
     ConnectionLostError,
-    refuses_certificate,
+    lost,
     translated,
 )
 from calls_async.errors import (
@@ -88,10 +88,16 @@ def test_an_alert_about_the_certificate_is_told_from_others(reason, expected):
     """Only an alert of the server's that is about the client's certificate counts."""
     error = ssl.SSLError(1, "alert")
     error.reason = reason
-    assert refuses_certificate(error) is expected
+    disconnect = lost(aiohttp.ClientOSError(1, "lost"), error)
+    assert type(disconnect) is (CertificateRefusedError if expected else ConnectionLostError)
 
 
 @pytest.mark.parametrize("cause", [None, OSError(1, "any")])
 def test_a_connection_lost_for_another_reason_refuses_no_certificate(cause):
     """Without an alert there is nothing about a certificate."""
-    assert refuses_certificate(cause) is False
+    assert type(lost(aiohttp.ServerDisconnectedError(), cause)) is ConnectionLostError
+
+
+def test_a_disconnect_does_not_tell_what_had_arrived():
+    """Aiohttp's text holds it, and with it what the server echoes."""
+    assert "echo" not in str(lost(aiohttp.ServerDisconnectedError("echo"), None))
