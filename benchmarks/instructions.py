@@ -154,7 +154,7 @@ class Off:
         self._loop = asyncio.get_running_loop()
         self._timed = timed
         # What the bulk room asks of a fetcher: there are permits for all its workers.
-        self.line = SimpleNamespace(throttle=SimpleNamespace(spare=WIDTH))
+        self.line = SimpleNamespace(throttle=SimpleNamespace(spare=lambda: WIDTH))
 
     async def fetch(self, call_id: str, index: int = 0, *_: object) -> Fetched:
         """Fetch one call; what a fetcher needs besides is not used."""

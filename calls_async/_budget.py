@@ -97,8 +97,6 @@ class RetryBudget:
             amount: What `take` or `grant` gave for the attempt that succeeded; `None` if it was the
                 call's first.
         """
-        if self.level == self._capacity:  # as with every call of a healthy server
-            return
         earned = FIRST_TRY_EARNS if amount is None else amount
         self.level = min(self._capacity, self.level + earned)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _ENDED: Final = -inf
+"""In place of the time of who was ended."""
 
 
 class Deadlines:
@@ -33,16 +34,19 @@ class Deadlines:
         self._due = inf
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, until: float) -> asyncio.Task[Any]:
+    def begin(
+        self, until: float, loop: asyncio.AbstractEventLoop | None = None
+    ) -> asyncio.Task[Any]:
         """Limit what the current task does from now on.
 
         Args:
             until: When it has to be over, by the event loop's clock.
+            loop: The event loop, for who knows it: then it need not be looked for.
 
         Returns:
             The task, to be handed to `end`, whatever comes.
         """
-        task = current_task()
+        task = current_task(loop)
         assert task is not None  # noqa: S101 (a coroutine runs in a task)
         if until < self._due:
             self._wake_at(until)

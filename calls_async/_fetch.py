@@ -46,13 +46,14 @@ class Fetcher:
         self._policy = policy
         self._most, self._total = timeouts.attempt, timeouts.total
         # What the straight way needs of these, at hand.
+        self._loop = line.loop
         self._now = line.loop.time
         self._get = line.transport.get
         self._throttle = line.throttle
         self._counters = line.counters
         self._is_plain = line.tell is None and line.throttle.hedge is None
 
-    async def fetch(
+    async def fetch(  # noqa: C901, PLR0912 (in one frame, see above)
         self, call_id: str, index: int, scope: Scope, total: float | None = None
     ) -> Outcome:
         """Fetch one call.
@@ -72,7 +73,8 @@ class Fetcher:
             total = self._total
         if (problem := check_call_id(call_id)) is not None:
             return self._failed(call_id, index, problem, 0, began)
-        scope.began()
+        if in_batch := scope.in_batch:  # otherwise nobody takes note
+            scope.began()
         try:
             key = self._credentials.held
             throttle = self._throttle
@@ -86,7 +88,7 @@ class Fetcher:
                 until = began + most
                 if total < most:
                     until = began + total
-                task = scope.begin_request(until)
+                task = scope.begin_request(until, self._loop)
                 try:
                     came = await self._get(call_id, key)
                 except BaseException as exc:
@@ -101,7 +103,8 @@ class Fetcher:
                     now = self._now()
                     call, raw, request_id, hint = brought
                     throttle.learn_record(hint, began, now)
-                    scope.answered(now)
+                    if in_batch:
+                        scope.answered(now)
                     self._counters.fetched += 1
                     return fetched(call_id, index, call, raw, 1, now - began, request_id)
                 learnt(self.line, brought, Permit(began), again=False)
@@ -111,7 +114,8 @@ class Fetcher:
             course.begun(1, key, brought)
             return await self._settled(course, index)
         finally:
-            scope.ended()
+            if in_batch:
+                scope.ended()
 
     async def _led(
         self, call_id: str, index: int, scope: Scope, began: float, total: float

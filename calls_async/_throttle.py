@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 
-from calls_async._budget import RetryBudget
+from calls_async._budget import CAPACITY, RetryBudget
 from calls_async._concurrency import Concurrency
 from calls_async._gate import THROTTLING, Gate
 from calls_async._headers import NO_HINT
@@ -109,7 +109,6 @@ class Throttle:
         """Calls that wait for a permit, for the gate, or for the end of an outage."""
         return len(self._queue)
 
-    @property
     def spare(self) -> int:
         """Permits that nobody has or waits for; less than 0 if somebody waits for one.
 
@@ -119,8 +118,9 @@ class Throttle:
         """
         if not self._gate.is_free:
             return self._concurrency.limit
-        waiting = len(self._queue) - self._owing
-        return -waiting if waiting else self._concurrency.limit - self.in_flight
+        if self._queue and (waiting := len(self._queue) - self._owing):
+            return -waiting
+        return self._concurrency.limit - self.in_flight
 
     @property
     def concurrency(self) -> int:
@@ -241,7 +241,8 @@ class Throttle:
             What changed.
         """
         gate, outage = self._gate, self._outage
-        self.budget.refund(earns)
+        if self.budget.level < CAPACITY:
+            self.budget.refund(earns)
         self._concurrency.succeeded(self.in_flight, started, now)
         if hint is NO_HINT and gate.is_free and not outage.holding:
             gate.accepted(now, started)

@@ -175,12 +175,13 @@ def assess(
     """
     if isinstance(came, CallsError):
         return Fault(error=came)
-    hint = NO_HINT if came.silent else read_hint(came.status, came.headers, now)
-    if came.status != _OK:
+    status, headers, body, silent = came
+    hint = NO_HINT if silent else read_hint(status, headers, now)
+    if status != _OK:
         error = _status_error(came, hint, now, scrub)
-        return Fault(error=error, status=came.status, hint=hint)
+        return Fault(error=error, status=status, hint=hint)
     try:
-        call = decode_call(came.body)
+        call = decode_call(body)
     except DecodeError as error:
         undecoded = amended(
             error,
@@ -188,7 +189,7 @@ def assess(
             raw=scrub(error.raw),
             request_id=_field(came, _REQUEST_ID, scrub),
         )
-        return Fault(error=undecoded, status=came.status, hint=hint)
+        return Fault(error=undecoded, status=status, hint=hint)
     if call.id != call_id:
         # Answers can be swapped on the way: aiohttp hands an unsolicited answer on an idle
         # connection to the next request, and caches mix up keys. The record stays here.
@@ -196,13 +197,16 @@ def assess(
         mismatch = MismatchedCallError(
             f"the answer is the record of call {received_id[:80]!a}",
             received_id=received_id,
-            raw=scrub(came.body),
+            raw=scrub(body),
             request_id=_field(came, _REQUEST_ID, scrub),
         )
-        return Fault(error=mismatch, status=came.status, hint=hint)
+        return Fault(error=mismatch, status=status, hint=hint)
     # The record is what was asked for, so it is exact, whatever is in it. What stands around it is
     # shown and logged like an error.
-    return _tuple(Done, (call, came.body, _field(came, _REQUEST_ID, scrub), hint))
+    request_id = headers.get(_REQUEST_ID)
+    if request_id is not None:
+        request_id = _scrubbed(request_id, scrub)
+    return _tuple(Done, (call, body, request_id, hint))
 
 
 _OK: Final = 200

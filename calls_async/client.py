@@ -270,7 +270,7 @@ class CallsClient:
         Raises:
             ConfigurationError: `ids` is nothing that holds ids.
         """
-        return OutcomeStream(self._open_job, bulk.numbered(ids), width=self._width)
+        return OutcomeStream(self._open_job, bulk.checked(ids), width=self._width)
 
     # --- Lifecycle -----------------------------------------------------------------------------
 
@@ -353,10 +353,8 @@ class CallsClient:
         return fetcher
 
     def _open_job(self, on_sleep: Callable[[], None]) -> _Job:
-        fetcher = self._ready()
         patience = self._config.limits.patience
-        batch = Batch(self._core.scope, patience=patience, on_sleep=on_sleep)
-        return _Job(fetcher, batch, self._core)
+        return _Job(self._core, self._ready(), patience=patience, on_sleep=on_sleep)
 
 
 class _Core:
@@ -442,26 +440,19 @@ class _Core:
         )
 
 
-class _Job:
-    """One batch of a client: its scope, and the way to fetch in it."""
+class _Job(Batch):
+    """One batch of a client: a scope that knows how to fetch in it."""
 
-    def __init__(self, fetcher: Fetcher, batch: Batch, core: _Core) -> None:
+    def __init__(
+        self, core: _Core, fetcher: Fetcher, *, patience: float, on_sleep: Callable[[], None]
+    ) -> None:
+        super().__init__(core.scope, patience=patience, on_sleep=on_sleep)
+        self._fetch = fetcher.fetch
+        self.spare = fetcher.line.throttle.spare
         self.check_home = core.check_home
-        self._fetcher = fetcher
-        self._batch = batch
-        self.pull = self._batch.pull
-        self.leave = self._batch.leave
-
-    @property
-    def stopped(self) -> CallsError | None:
-        return self._batch.stopped
-
-    @property
-    def spare(self) -> int:
-        return self._fetcher.line.throttle.spare
 
     def fetch(self, call_id: str, index: int) -> Coroutine[Any, Any, Outcome]:
-        return self._fetcher.fetch(call_id, index, self._batch)
+        return self._fetch(call_id, index, self)
 
 
 def _transport(settings: ClientConfig) -> Transport:

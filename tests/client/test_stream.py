@@ -477,6 +477,54 @@ async def test_several_consumers_share_the_outcomes():
 
 
 @in_virtual_time
+async def test_a_consumer_that_is_cancelled_as_it_is_woken_loses_nothing():
+    """In whichever turn one consumer is cancelled, the other one gets the outcome."""
+    for turn in range(8):
+        async with fake_client() as client:
+            outcomes = client.stream_calls(["a"])
+            first, second = (asyncio.ensure_future(anext(outcomes)) for _ in range(2))
+            await turns(turn)
+            cancelled = first.cancel()
+            ends = await asyncio.gather(first, second, return_exceptions=True)
+            kinds = [type(end) for end in ends]
+            if cancelled:
+                assert kinds == [asyncio.CancelledError, Fetched], turn
+            else:
+                assert kinds == [Fetched, StopAsyncIteration], turn
+            await outcomes.aclose()
+            assert await quiet()
+    assert not cancelled
+
+
+@in_virtual_time
+async def test_a_consumer_that_gives_up_again_and_again_leaves_nothing_behind():
+    """Waiting for an outcome with a time limit may be repeated for ever, and loses none."""
+    async with fake_client(FakeTransport(latency=9.5)) as client:
+        outcomes = client.stream_calls(["a"])
+        for _ in range(9):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(outcomes), 1.0)
+        assert not outcomes._crew._waiting
+        assert (await anext(outcomes)).id == "a"
+        await outcomes.aclose()
+
+
+@in_virtual_time
+async def test_an_iterator_that_ends_in_the_wrong_way_is_heard():
+    """`StopAsyncIteration` of an ordinary iterator does not pass for the end of the ids."""
+
+    def mistaken():
+        yield "a"
+        raise StopAsyncIteration
+
+    async with fake_client() as client:
+        with pytest.raises(RuntimeError, match="StopAsyncIteration"):
+            await drain(client.stream_calls(mistaken()), [])
+        with pytest.raises(RuntimeError, match="StopAsyncIteration"):
+            await client.gather_calls(mistaken())
+
+
+@in_virtual_time
 async def test_a_source_that_swallows_its_cancellation_keeps_nobody_waiting():
     """Whatever the source does when the stream is left, the stream ends."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -106,6 +107,39 @@ async def test_the_task_is_not_left_cancelled():
 
     assert await asyncio.create_task(work()) == 0
     assert now() == 2.0
+
+
+@in_virtual_time
+async def test_an_earlier_cancellation_that_was_survived_does_not_count():
+    """A task that goes on after a cancellation has its limits all the same."""
+    deadlines = Deadlines()
+
+    async def work():
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60.0)
+        with pytest.raises(TimeoutError):
+            await limited(deadlines, 1.0, 60.0)
+        assert await limited(deadlines, 1.0, 0.5) == 1.5
+        return asyncio.current_task().cancelling()
+
+    (task,) = started(work())
+    await turns(1)
+    task.cancel()
+    assert await task == 1
+    assert deadlines._cancelled == {}
+
+
+@in_virtual_time
+async def test_a_block_that_is_over_as_it_is_ended_goes_on():
+    """What swallows the end of its time has none of it left behind in its task."""
+    deadlines = Deadlines()
+
+    async def work():
+        with deadlines.limit(now() + 1.0), suppress(asyncio.CancelledError):
+            await asyncio.sleep(60.0)
+        return asyncio.current_task().cancelling()
+
+    assert await asyncio.create_task(work()) == 0
 
 
 @in_virtual_time
