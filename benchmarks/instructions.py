@@ -1,6 +1,6 @@
 """What the gate and the policies cost a call of a healthy server, in instructions.
 
-Run it from the checkout, on Linux with valgrind: `python benchmarks/instructions.py`. Instructions
+Run it from the checkout, on Linux with valgrind: `python -m benchmarks.instructions`. Instructions
 repeat where microseconds do not: to about 0.2% for calls one at a time. Each lane runs twice under
 callgrind, with as many calls and with twice as many; the difference of the two counts, by the
 calls, has nothing of the start-up in it. The server is another process, which is not counted.
