@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from benchmarks import table, verdict
+from benchmarks import components, instructions, memory, table, verdict
 from benchmarks.certificate import make_certificate
 from benchmarks.lanes import (
     BARE,
@@ -37,7 +37,7 @@ from benchmarks.machine import cores, describe, installed
 from benchmarks.nginx import PROGRAM, nginx
 from benchmarks.results import Results
 from benchmarks.rounds import play
-from benchmarks.sample import Setting, measure
+from benchmarks.sample import Setting, measure, raise_limit
 from benchmarks.servers import asyncio_server
 from benchmarks.target import Target
 
@@ -92,6 +92,7 @@ FEW: Final = (
 def main() -> None:
     given = options()
     if given.lane:
+        raise_limit()
         target = Target(url=given.url, width=given.width, authority=given.authority)
         seed, server = given.seed, given.server
         loop, calls = given.loop[0], given.calls
@@ -104,7 +105,14 @@ def main() -> None:
         lanes = list(FEW)
     results = Results(machine=describe())
     print(table.machine(results.machine))
+    results.kept = memory.kept()
     compare(results, size, lanes)
+    if given.components or given.all:
+        results.components = components.measured(fast=given.short)
+    if given.memory or given.all:
+        results.memory = memory.measured(tuple(given.ids or memory.NUMBERS))
+    if (given.instructions or given.all) and instructions.missing() is None:
+        results.instructions = instructions.counted(instructions.SHORT)
     report(results)
     if given.save:
         results.save(given.save)
@@ -170,6 +178,13 @@ def report(results: Results) -> None:
         print(*table.widths(results, slow, "calls/s", table.calls_per_second), sep="\n")
         print(*table.widths(results, slow, "µs CPU a call", table.cpu_per_call), sep="\n")
     print(f"\n{table.NOTES}")
+    if results.components:
+        print(*table.components(results.components), sep="\n")
+    if results.memory:
+        print(*table.memory(results.memory), sep="\n")
+    print(table.kept(results.kept))
+    if results.instructions:
+        print(*instructions.report(results.instructions), sep="\n")
     print(*verdict.table(results), sep="\n")
 
 
@@ -189,12 +204,17 @@ def sized(given: argparse.Namespace) -> Size:
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description="The library and its peers.")
     parser.add_argument("--short", action="store_true", help="a minute; no peers")
+    parser.add_argument("--components", action="store_true", help="and the parts, with pyperf")
+    parser.add_argument("--memory", action="store_true", help="and the memory of many calls")
+    parser.add_argument("--instructions", action="store_true", help="and callgrind's counts")
+    parser.add_argument("--all", action="store_true", help="and all of these")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--calls", type=int, help="of each lane at 0 ms")
     parser.add_argument("--only", action="append", choices=NAMED, help="a lane; may be repeated")
     parser.add_argument("--loop", action="append", choices=FULL.loops)
     parser.add_argument("--scheme", action="append", choices=FULL.schemes)
     parser.add_argument("--at-once", action="append", type=int, help="at 20 ms; may be repeated")
+    parser.add_argument("--ids", action="append", type=int, help="for --memory; may be repeated")
     parser.add_argument("--save", type=Path, help="a file for all figures")
     hidden = argparse.SUPPRESS
     parser.add_argument("--lane", choices=NAMED, help=hidden)

@@ -134,10 +134,9 @@ def take(lane: Lane, setting: Setting, served: Served, *, number: int, core: int
 
 
 def measure(
-    lane: Lane, target: Target, *, loop: str, calls: int, seed: int, server: int | None
+    lane: Lane, target: Target, *, loop: str, calls: int, seed: int, server: int | None = None
 ) -> dict[str, Any]:
     """Measure a lane in this process; what is printed."""
-    _raise_limit()
     return runner(loop)(_measured(lane, target, calls, seed, server))
 
 
@@ -171,7 +170,7 @@ def runner(loop: str) -> Runner:
     return run
 
 
-def _raise_limit() -> None:
+def raise_limit() -> None:
     """Have as many descriptors as connections are needed."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource  # noqa: PLC0415 (Windows has none)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.lanes import BARE_ALONE, LANES, SCRIPT
+from benchmarks.spread import Spread, spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from benchmarks.lanes import Lane
     from benchmarks.results import Results
     from benchmarks.sample import Sample, Setting
-    from benchmarks.spread import Spread
 
 NOTES = """\
 CPU is the client process's, user and system, all its threads; client and servers have a core each.
@@ -84,6 +84,30 @@ def widths(
             )
         elif reason := results.failed(settings[0], lane.name):
             yield f"{lane.name:32}  {reason}"
+
+
+def components(figures: dict[str, list[float]]) -> Iterator[str]:
+    """The table of the components."""
+    yield f"\n{'component':40}{'µs':>30}"
+    for name, seconds in figures.items():
+        yield f"{name:40}{shown(spread(each * 1e6 for each in seconds), '.3f'):>30}"
+
+
+def memory(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """The table of the memory."""
+    yield f"\n{'memory':16}{'ids':>12}{'peak MB':>10}{'bytes more an id':>18}{'seconds':>10}"
+    for row in rows:
+        start = f"{row['way']:16}{row['ids']:12,}"
+        if "failed" in row:
+            yield f"{start}  {row['failed']}"
+        else:
+            yield f"{start}{row['peak'] / 1e6:10.1f}{row['growth']:18,.1f}{row['seconds']:10.1f}"
+
+
+def kept(figures: dict[str, float]) -> str:
+    """What one kept record takes."""
+    each = ", ".join(f"{name} {size:,.0f} bytes" for name, size in figures.items())
+    return f"\none kept record: {each}"
 
 
 def shown(figures: Spread, form: str) -> str:
