@@ -185,10 +185,24 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """The library beside its peers, as the tables of the docs; an hour. `-- --short`: a minute.
+
+    A peer that cannot be installed here is a row that says so. The short form has no peers.
+    """
+    session.install(".[test]")
+    if "--short" not in session.posargs:
+        anyhow = range(256)  # whatever pip's exit code is: the table says what came of it
+        for requirement in group("bench"):
+            session.install(requirement, success_codes=anyhow)
+    session.run("python", "-m", "benchmarks", *(session.posargs or ("--all",)))
+
+
+@nox.session
 def instructions(session: nox.Session) -> None:
     """What gate and policies cost a call of a healthy server, counted by valgrind's callgrind."""
     session.install(".[test]")
-    session.run("python", "benchmarks/instructions.py", *session.posargs)
+    session.run("python", "-m", "benchmarks.instructions", *session.posargs)
 
 
 @nox.session
@@ -247,7 +261,12 @@ def check_contents(session: nox.Session, wheel: Path, sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     others = {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "noxfile.py"}
-    tested = {path.as_posix() for path in Path("tests").rglob("*") if is_source(path)}
+    tested = {
+        path.as_posix()
+        for folder in ("tests", "benchmarks")  # some tests are of the benchmarks
+        for path in Path(folder).rglob("*")
+        if is_source(path)
+    }
     if missing := (package | others | tested) - names:
         session.error(f"the sdist lacks {sorted(missing)}")
 

@@ -1,9 +1,10 @@
-"""What the gate and the policies cost a call of a healthy server, in instructions.
+"""What a call costs in instructions, with callgrind; the rule: the difference of two sizes counts.
 
-Run it from the checkout, on Linux with valgrind: `python benchmarks/instructions.py`. Instructions
-repeat where microseconds do not: to about 0.2% for calls one at a time. Each lane runs twice under
-callgrind, with as many calls and with twice as many; the difference of the two counts, by the
-calls, has nothing of the start-up in it. The server is another process, which is not counted.
+Instructions repeat where microseconds do not: to about 0.2% for calls one at a time. Each lane runs
+twice, with as many calls and with twice as many; the difference of the two counts, by the calls,
+has nothing of the start-up in it. The server is another process, which is not counted, and neither
+is what the kernel does. `python -m benchmarks.instructions` counts all lanes, on Linux with
+valgrind.
 
 A lane "off" is the same client with the same transport, decoder and outcomes, and, in bulk, the
 same workers. In place of its fetcher there are a few lines without gate, permits, timeout, hints,
@@ -15,128 +16,87 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
+import functools
 import os
-import platform
 import re
 import shutil
 import subprocess
 import sys
-from importlib.metadata import version
-from pathlib import Path
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
-import aiohttp
-import orjson
-
-from calls_async import CallsClient, Fetched, Limits, Timeouts
-from calls_async import __version__ as our_version
+from benchmarks import lanes, table
+from benchmarks.machine import describe
+from benchmarks.record import ids
+from benchmarks.rivals import ours
+from benchmarks.servers import asyncio_server
+from benchmarks.target import Open, Run, Target, check, in_parallel
+from calls_async import Fetched, Limits, Timeouts
 from calls_async._codec import decode_call
 from calls_async._ids import check_call_id
-from calls_async._secret import ApiKey
-from calls_async._transport import SessionTransport
 from calls_async._wire import Answer
 from calls_async.outcomes import fetched
-from calls_async.testing.records import record_body
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
+    from collections.abc import AsyncGenerator, Iterable, Sequence
+
+    from calls_async import CallsClient
 
 CALLS: Final = 400
 WIDTH: Final = 64
-KEY: Final = "sk_test_instructions"
 LONG: Final = 600.0
 """Seconds for an attempt. Under callgrind all takes fifty times as long, and no timeout may end."""
-
-
-# --- The server ----------------------------------------------------------------------------------
-
-
-class Server(asyncio.Protocol):
-    """Answers each GET with one record under the id asked for, and keeps the connection."""
-
-    _members = record_body("instructions").partition(b",")[2]
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin with nothing received."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._received = b""
-
-    def data_received(self, data: bytes) -> None:
-        """Answer what is complete."""
-        self._received += data
-        while b"\r\n\r\n" in self._received:
-            head, _, self._received = self._received.partition(b"\r\n\r\n")
-            call_id = head.split(b" ", 2)[1].rpartition(b"/")[2]
-            body = b'{"id":"%b",%b' % (call_id, self._members)
-            self._transport.write(
-                b"HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\n"
-                b"Content-Type: application/json\r\nContent-Length: %d\r\n"
-                b"x-request-id: 0123456789abcdef\r\n\r\n%b" % (len(body), body)
-            )
-
-
-async def serve() -> None:
-    server = await asyncio.get_running_loop().create_server(Server, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-
-
-@contextlib.contextmanager
-def served() -> Iterator[str]:
-    """The server in a process of its own, and its base URL."""
-    command = [sys.executable, __file__, "--serve"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 (me)
-        assert process.stdout is not None
-        try:
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        finally:
-            process.terminate()
 
 
 # --- The lanes -----------------------------------------------------------------------------------
 
 
-def some_ids(calls: int) -> Iterator[str]:
-    return (f"123e4567-e89b-12d3-a456-{number:012}" for number in range(calls))
-
-
-@contextlib.asynccontextmanager
-async def client_of(url: str, *, at_once: int = WIDTH) -> AsyncGenerator[CallsClient]:
+def patient(target: Target, transport: ours.Transport, *, at_once: int) -> CallsClient:
+    """A client that nothing is too slow for."""
     limits = Limits(max_concurrency=at_once, patience=LONG)
     timeouts = Timeouts(attempt=LONG, total=LONG)
-    async with CallsClient(KEY, base_url=url, limits=limits, timeouts=timeouts) as client:
-        yield client
+    return ours.client_of(target, transport, limits=limits, timeouts=timeouts)
+
+
+@asynccontextmanager
+async def on(target: Target, *, way: str, transport: ours.Transport) -> AsyncGenerator[Run]:
+    """The client as it is."""
+    async with patient(target, transport, at_once=target.width) as client:
+        yield functools.partial(WAYS[way], client)
         seen = client.statistics()
     assert not seen.retries + seen.failed, seen  # or the server was not healthy
 
 
-async def ours(url: str, calls: int) -> None:
-    async with client_of(url) as client:
-        await one_by_one(client, calls)
+async def one_by_one(client: CallsClient, wanted: Sequence[str]) -> list[Any]:
+    return [await client.get_call(call_id) for call_id in wanted]
 
 
-async def our_stream(url: str, calls: int) -> None:
-    async with client_of(url) as client:
-        await stream(client, calls)
-
-
-async def our_gather(url: str, calls: int) -> None:
-    async with client_of(url) as client:
-        await client.gather_calls(some_ids(calls))
-
-
-async def one_by_one(client: CallsClient, calls: int) -> None:
-    for call_id in some_ids(calls):
-        await client.get_call(call_id)
-
-
-async def stream(client: CallsClient, calls: int) -> None:
-    async with client.stream_calls(some_ids(calls)) as outcomes:
+async def stream(client: CallsClient, wanted: Sequence[str]) -> list[Any]:
+    came: list[Any] = [None] * len(wanted)
+    async with client.stream_calls(wanted) as outcomes:
         async for outcome in outcomes:
             assert isinstance(outcome, Fetched)
+            came[outcome.index] = outcome.call.id
+    return came
+
+
+async def gather(client: CallsClient, wanted: Sequence[str]) -> list[Any]:
+    return await client.gather_calls(wanted)
+
+
+async def workers(client: CallsClient, wanted: Sequence[str]) -> list[Any]:
+    """The least that bulk work takes: as many tasks over one iterator."""
+    job: Any = client._fetcher  # noqa: SLF001 (which is `Off`)
+    return [each.call for each in await in_parallel(wanted, job.fetch, WIDTH)]
+
+
+WAYS: Final = {
+    "get_call": one_by_one,
+    "stream_calls": stream,
+    "gather_calls": gather,
+    "64 workers": workers,
+}
 
 
 class Off:
@@ -175,136 +135,89 @@ class Off:
         )
 
 
-@contextlib.asynccontextmanager
-async def switched_off(url: str, *, timed: bool = False) -> AsyncGenerator[CallsClient]:
+@asynccontextmanager
+async def off(
+    target: Target, *, way: str, transport: ours.Transport, timed: bool = False
+) -> AsyncGenerator[Run]:
+    """The client without gate and policies."""
     # In bulk, a client has twice as many ids on their way as permits. Without permits all of them
     # are in flight.
-    async with client_of(url, at_once=WIDTH // 2) as client:
+    at_once = max(1, target.width // 2)
+    async with patient(target, transport, at_once=at_once) as client:
         job: Any = Off(client, timed=timed)
         client._fetcher = job  # noqa: SLF001 (see above)
-        yield client
+        yield functools.partial(WAYS[way], client)
 
 
-async def off(url: str, calls: int) -> None:
-    async with switched_off(url) as client:
-        await one_by_one(client, calls)
+def _lanes() -> dict[str, tuple[Open, int]]:
+    """All lanes with what opens them, and calls at once."""
+    found: dict[str, tuple[Open, int]] = {}
+    for transport in ours.WAYS:
+        for way in WAYS:
+            width = 1 if way == "get_call" else WIDTH
+            made = functools.partial(off, way=way, transport=transport)
+            if way != "64 workers":
+                opened = functools.partial(on, way=way, transport=transport)
+                found[f"{way}, {transport}"] = opened, width
+                timed = functools.partial(made, timed=True)
+                found[f"{way}, {transport}, off, timed"] = timed, width
+            found[f"{way}, {transport}, off"] = made, width
+    for lane in RIVALS:
+        found[lane.name] = lane.load(), 1 if lane.alone else WIDTH
+    return found
 
 
-async def off_timed(url: str, calls: int) -> None:
-    async with switched_off(url, timed=True) as client:
-        await one_by_one(client, calls)
-
-
-async def off_stream(url: str, calls: int) -> None:
-    async with switched_off(url) as client:
-        await stream(client, calls)
-
-
-async def off_stream_timed(url: str, calls: int) -> None:
-    async with switched_off(url, timed=True) as client:
-        await stream(client, calls)
-
-
-async def off_gather(url: str, calls: int) -> None:
-    async with switched_off(url) as client:
-        await client.gather_calls(some_ids(calls))
-
-
-async def off_workers(url: str, calls: int) -> None:
-    """The least that bulk work takes: as many tasks over one iterator."""
-    async with switched_off(url) as client:
-        await in_parallel(some_ids(calls), Off(client, timed=False).fetch)
-
-
-async def aiohttp_alone(url: str, calls: int) -> None:
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as session:
-        for call_id in some_ids(calls):
-            await plain_get(session, url, call_id)
-
-
-async def transport_alone(url: str, calls: int) -> None:
-    """The ordinary transport by itself: a request and its body, read."""
-    key = ApiKey(KEY)
-    transport = SessionTransport(
-        base_url=url, max_body_bytes=1 << 20, headers={}, user_agent="instructions"
-    )
-    try:
-        for call_id in some_ids(calls):
-            assert isinstance(await transport.get(call_id, key), Answer)
-    finally:
-        await transport.close()
-
-
-async def aiohttp_read(url: str, calls: int) -> None:
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as session:
-        for call_id in some_ids(calls):
-            async with session.get(f"{url}/v1/calls/{call_id}") as response:
-                await response.read()
-
-
-async def aiohttp_workers(url: str, calls: int) -> None:
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as session:
-        await in_parallel(some_ids(calls), lambda call_id: plain_get(session, url, call_id))
-
-
-async def plain_get(session: aiohttp.ClientSession, url: str, call_id: str) -> object:
-    async with session.get(f"{url}/v1/calls/{call_id}") as response:
-        return orjson.loads(await response.read())
-
-
-async def in_parallel(ids: Iterable[str], fetch: Callable[[str], Awaitable[object]]) -> None:
-    left = iter(ids)
-
-    async def work() -> None:
-        for call_id in left:
-            await fetch(call_id)
-
-    await asyncio.gather(*(work() for _ in range(WIDTH)))
-
-
-Lane: TypeAlias = "Callable[[str, int], Coroutine[Any, Any, None]]"
-
-LANES: Final[dict[str, Lane]] = {
-    "get_call": ours,
-    "get_call, off": off,
-    "get_call, off, timed": off_timed,
-    "aiohttp get + read + orjson": aiohttp_alone,
-    "transport.get": transport_alone,
-    "aiohttp get + read": aiohttp_read,
-    "stream_calls": our_stream,
-    "gather_calls": our_gather,
-    "stream_calls, off": off_stream,
-    "stream_calls, off, timed": off_stream_timed,
-    "gather_calls, off": off_gather,
-    "64 workers, off": off_workers,
-    "64 workers, aiohttp get + read + orjson": aiohttp_workers,
-}
-
-RATIOS: Final = (
-    ("get_call", "get_call, off"),
-    ("get_call", "get_call, off, timed"),
-    ("get_call", "aiohttp get + read + orjson"),
-    ("transport.get", "aiohttp get + read"),
-    ("stream_calls", "stream_calls, off"),
-    ("stream_calls", "stream_calls, off, timed"),
-    ("gather_calls", "gather_calls, off"),
-    ("stream_calls, off", "64 workers, off"),
-    ("stream_calls", "64 workers, aiohttp get + read + orjson"),
+RIVALS: Final = (
+    lanes.SCRIPT,
+    lanes.BARE,
+    lanes.FLOOR,
+    lanes.FLOOR_UNREAD,
+    lanes.BARE_ALONE,
 )
+LANES: Final = _lanes()
+
+SHORT: Final = (
+    "gather_calls, ordinary",
+    "gather_calls, ordinary, off",
+    "gather_calls, lane",
+    "gather_calls, lane, off",
+    "get_call, ordinary",
+    "get_call, lane",
+    *(lane.name for lane in RIVALS),
+)
+"""The lanes that a promise needs, or that say what its figure means."""
+
+
+def _ratios() -> Iterable[tuple[str, str]]:
+    for transport in ours.WAYS:
+        for way in ("get_call", "stream_calls", "gather_calls"):
+            lane = f"{way}, {transport}"
+            yield lane, f"{lane}, off"
+            yield lane, f"{lane}, off, timed"
+        yield f"get_call, {transport}", lanes.BARE_ALONE.name
+        yield f"stream_calls, {transport}, off", f"64 workers, {transport}, off"
+        for rival in (lanes.SCRIPT, lanes.BARE, lanes.FLOOR):
+            yield f"gather_calls, {transport}", rival.name
 
 
 # --- Counting ------------------------------------------------------------------------------------
 
 
+async def run(lane: str, url: str, calls: int) -> None:
+    """Make so many calls in this process."""
+    opened, width = LANES[lane]
+    wanted = list(ids(calls, seed=0))
+    async with opened(Target(url=url, width=width)) as fetch:
+        check(wanted, await fetch(wanted))
+
+
 def count(lane: str, url: str, calls: int) -> int:
     """All instructions of a process that makes so many calls."""
-    client = [sys.executable, __file__, "--lane", lane, "--url", url, "--calls", str(calls)]
-    done = subprocess.run(  # noqa: S603 (this very file)
-        [  # noqa: S607 (whichever valgrind is installed)
-            "valgrind",
-            "--tool=callgrind",
-            "--callgrind-out-file=/dev/null",
-            *client,
+    client = [sys.executable, "-m", "benchmarks.instructions", "--lane", lane]
+    done = subprocess.run(  # noqa: S603 (this module)
+        [
+            *("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"),
+            *(*client, "--url", url, "--calls", str(calls)),
         ],
         env={**os.environ, "PYTHONHASHSEED": "0"},
         stderr=subprocess.PIPE,
@@ -313,66 +226,53 @@ def count(lane: str, url: str, calls: int) -> int:
     )
     found = re.search(r"Collected : (\d+)", done.stderr)
     if done.returncode or found is None:
-        sys.exit(f"{lane!r} failed under valgrind:\n{done.stderr}")
+        raise RuntimeError(f"{lane!r} failed under valgrind:\n{done.stderr}")
     return int(found[1])
 
 
-def per_call(lane: str, url: str, calls: int) -> float:
-    return (count(lane, url, 2 * calls) - count(lane, url, calls)) / calls
-
-
-def print_machine() -> None:
-    packages = " ".join(f"{name} {version(name)}" for name in ("aiohttp", "attrs", "cattrs"))
-    valgrind = subprocess.run(
-        ["valgrind", "--version"],  # noqa: S607 (whichever is installed)
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    print(f"calls_async {our_version}, {packages}, orjson {version('orjson')}, {valgrind}")
-    print(f"{platform.python_implementation()} {platform.python_version()}, {platform.platform()}")
-    print(f"{processor()}; {WIDTH} at once in bulk\n")
-
-
-def processor() -> str:
-    with contextlib.suppress(OSError):
-        found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
-        if found:
-            return found[1]
-    return platform.machine()
-
-
-def compare(calls: int, lanes: Iterable[str]) -> None:
-    print_machine()
+def counted(names: Iterable[str], calls: int = CALLS) -> dict[str, float]:
+    """Instructions of a call, by lane."""
     figures: dict[str, float] = {}
-    print(f"{'lane':42}{'instructions a call':>20}")
-    with served() as url:
-        for lane in lanes:
-            figures[lane] = per_call(lane, url, calls)
-            print(f"{lane:42}{figures[lane]:20,.0f}", flush=True)
-    print(f"\n{'lane':20}{'against':42}{'ratio':>8}{'more':>10}")
-    for lane, base in RATIOS:
+    with asyncio_server(0.0, None, None) as served:
+        for lane in names:
+            more, fewer = (count(lane, served.plain, times * calls) for times in (2, 1))
+            figures[lane] = (more - fewer) / calls
+    return figures
+
+
+def report(figures: dict[str, float]) -> Iterable[str]:
+    """The tables of the counts and of their ratios."""
+    yield f"\n{'lane':42}{'instructions a call':>20}"
+    for lane, figure in figures.items():
+        yield f"{lane:42}{figure:20,.0f}"
+    yield f"\n{'lane':32}{'against':42}{'ratio':>8}{'more':>12}"
+    for lane, base in _ratios():
         if lane in figures and base in figures:
-            more = figures[lane] - figures[base]
-            print(f"{lane:20}{base:42}{figures[lane] / figures[base]:8.3f}{more:10,.0f}")
+            ratio, more = figures[lane] / figures[base], figures[lane] - figures[base]
+            yield f"{lane:32}{base:42}{ratio:8.3f}{more:12,.0f}"
+
+
+def missing() -> str | None:
+    """Why nothing can be counted; `None` if it can."""
+    if shutil.which("valgrind") is None:
+        return "valgrind is not installed (it runs on Linux and FreeBSD)"
+    return None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Instructions per call, with callgrind.")
     parser.add_argument("--calls", type=int, default=CALLS, help="of the shorter run of each lane")
     parser.add_argument("--only", action="append", choices=LANES, help="a lane; may be repeated")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--lane", choices=LANES, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.serve:
-        asyncio.run(serve())
-    elif given.lane:
-        asyncio.run(LANES[given.lane](given.url, given.calls))
-    elif shutil.which("valgrind") is None:
-        print("nothing was counted: valgrind is not installed (it runs on Linux and FreeBSD)")
+    if given.lane:
+        asyncio.run(run(given.lane, given.url, given.calls))
+    elif reason := missing():
+        print(f"nothing was counted: {reason}")
     else:
-        compare(given.calls, given.only or LANES)
+        print(table.machine(describe()))
+        print(*report(counted(given.only or LANES, given.calls)), sep="\n")
 
 
 if __name__ == "__main__":

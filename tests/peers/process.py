@@ -35,7 +35,10 @@ def free_ports(*names: str) -> dict[str, int]:
 
 
 def launched(
-    *command: str, output: Path | None = None, variables: Mapping[str, str] | None = None
+    *command: str,
+    output: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+    longest: int = LONGEST,
 ) -> subprocess.Popen[bytes]:
     """A program in a process group of its own.
 
@@ -43,9 +46,10 @@ def launched(
         command: The program and its arguments.
         output: Where all that it says goes; `None`: nowhere.
         variables: What its environment has besides this process's.
+        longest: Seconds after which it ends, if nobody has stopped it.
     """
     if bounded := shutil.which("timeout"):  # who is killed cannot stop its server
-        command = (bounded, "--kill-after=5", str(LONGEST), *command)
+        command = (bounded, "--kill-after=5", str(longest), *command)
     with (output or Path(os.devnull)).open("wb") as said:
         return subprocess.Popen(  # noqa: S603 (the commands are those of this folder)
             command,
