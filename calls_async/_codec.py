@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeGuard, get_args
 import attrs
 import orjson
 from cattrs import ClassValidationError, Converter
+from cattrs.fns import identity
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from calls_async._quick import Hooks, reader_of
@@ -47,8 +48,8 @@ class _RefusedError(Exception):
     """A value that the contract does not allow; the text says why."""
 
 
-# The quick pass stops at the first violation, and the slow one collects them all. What orjson raises
-# is a `ValueError` as well.
+# The quick pass stops at the first violation, and the slow one collects them all. What orjson
+# raises is a `ValueError` as well.
 _UNUSUAL: Final = (_RefusedError, KeyError, ValueError)
 
 
@@ -236,6 +237,8 @@ def configure_converter(converter: Converter) -> None:
     converter.register_structure_hook_factory(_is_optional, _optional_reader)
     converter.register_structure_hook_factory(attrs.has, _object_reader)
 
+    for kind in (str | None, bool | None):
+        converter.register_unstructure_hook(kind, identity)  # which costs no call
     converter.register_unstructure_hook(datetime, _write_time)
     converter.register_unstructure_hook(CallType | str, _write_call_type)
     converter.register_unstructure_hook_factory(attrs.has, _object_writer)

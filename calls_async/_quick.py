@@ -4,8 +4,8 @@
 The code takes a value as it is where that is plainly right: a string where a string belongs, a time
 in the form that the page shows. Any other value, and any other kind of object, it hands to the hook
 that reads it otherwise (cattrs' hook, in the codec). So one place says what a value means. A reader
-gives what the hook of its class gives, and where that refuses it raises as well, though with
-another message, maybe a `ValueError`: who wants to know all that is wrong asks the hook.
+gives what the hook of its class gives. Where that refuses, it raises what a hook raised, `KeyError`
+or `ValueError`, at the first thing that is wrong: who wants to know all of it asks the hook.
 """
 
 from __future__ import annotations
@@ -67,7 +67,6 @@ def reader_of(cls: type[attrs.AttrsInstance], law: Hook, hooks: Hooks) -> Hook:
         "known": frozenset(member.key for member in members),
         "unknown": hooks.unknown,
         "no_extra": attrs.fields_dict(cls)["extra"].default,
-        "missing": _Missing(),
         "are_usual": are_usual,
         "usual_times": usual_times(sum(member.is_time for member in members)),
         "a_time": A_TIME,
@@ -146,26 +145,25 @@ def _is_plain(cls: type[Any]) -> bool:
         cls.__dictoffset__
         or hasattr(cls, "__attrs_pre_init__")
         or hasattr(cls, "__attrs_post_init__")
-        or any(_is_involved(field) for field in attrs.fields(cls) if field.name != "extra")
+        or any(_is_involved(field) for field in attrs.fields(cls))
     )
 
 
 def _is_involved(field: Any) -> bool:
-    """Whether an attribute needs more than its value."""
+    """Whether an attribute needs more than its value.
+
+    The converter of `extra` may take the record: what it does, `Hooks.unknown` has done.
+    """
     factory: Any = attrs.Factory  # a class, though its stub shows a function
     return (
         not field.init
         or field.validator is not None
         or isinstance(field.default, factory)
-        or isinstance(field.converter, attrs.Converter)
+        or (isinstance(field.converter, attrs.Converter) and field.name != "extra")
     )
 
 
 # --- Members -------------------------------------------------------------------------------------
-
-
-class _Missing:
-    """The value of a required member that is missing: one that no hook takes."""
 
 
 @attrs.frozen(kw_only=True)
@@ -233,8 +231,9 @@ def _lines(members: list[_Member]) -> Iterator[str]:
     yield "            pass"  # as many are missing as are unknown
     yield "    if extra is None:"
     for member in members:
-        default = "missing" if member.required else f"default_{member.name}"
-        yield f"        {member.name}_ = document.get(key_{member.name}, {default})"
+        key, default = f"key_{member.name}", f"default_{member.name}"
+        found = f"document[{key}]" if member.required else f"document.get({key}, {default})"
+        yield f"        {member.name}_ = {found}"
     yield "        extra = unknown(document, known)"
     for member in members:
         if not member.is_time:
@@ -252,8 +251,8 @@ def _lines(members: list[_Member]) -> Iterator[str]:
 def _value(member: _Member) -> Iterator[str]:
     value = f"{member.name}_"
     if member.exact:
-        not_null = f"{value} is not None and " if member.nullable else ""
-        yield f"    if {not_null}type({value}) is not {member.exact}:"
+        unless_null = f" and {value} is not None" if member.nullable else ""
+        yield f"    if type({value}) is not {member.exact}{unless_null}:"
         yield f"        {_hooked(member)}"
     else:
         yield f"    {_hooked(member)}"
