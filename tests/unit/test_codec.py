@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 from codecs import BOM_UTF8
+from collections import OrderedDict
 from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
 from typing import Any
@@ -333,6 +334,17 @@ def test_a_name_that_is_no_string_is_a_violation() -> None:
     ]
     document = SMALLEST | {"contact": {None: 1}}
     assert [v.path for v in refusal(document).violations] == ["$.contact"]
+
+
+def test_a_dict_of_another_class_is_an_object() -> None:
+    """It is read like any other, and what it lacks is a violation."""
+    assert structure_call(OrderedDict(SMALLEST)) == structure_call(SMALLEST)
+    document = OrderedDict(SMALLEST | {"contact": OrderedDict(firstName="A", new=1)})
+    assert structure_call(document).contact == Contact(first_name="A", extra={"new": 1})
+    del document["createdAt"]
+    assert [str(v) for v in refusal(document).violations] == [
+        "$.createdAt: is required, but missing"
+    ]
 
 
 def test_documents_hold_plain_strings() -> None:
