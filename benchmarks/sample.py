@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from benchmarks.lanes import Lane
     from benchmarks.machine import Served
 
-LONGEST: Final = 300.0
+LONGEST: Final = 60.0
 """Seconds after which a lane is given up."""
 WARM: Final = 200
 """Calls before the clock runs, at least, unless fewer are measured."""
@@ -143,7 +143,7 @@ def measure(
 async def _measured(
     lane: Lane, target: Target, calls: int, seed: int, server: int | None
 ) -> dict[str, Any]:
-    number = WARM + 2 * target.width if calls > WARM else calls
+    number = WARM + target.width if calls > WARM else calls
     warm = list(ids(number, seed=-1))  # they open the connections, and end the slow start
     wanted = list(ids(calls, seed=seed))
     async with lane.load()(target) as run:
