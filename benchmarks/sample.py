@@ -20,7 +20,7 @@ import attrs
 
 from benchmarks.machine import busy_seconds, on_core
 from benchmarks.record import ids
-from benchmarks.target import Target, check
+from benchmarks.target import UNSTEADY, Target, check
 
 if TYPE_CHECKING:
     from benchmarks.lanes import Lane
@@ -115,7 +115,7 @@ def take(lane: Lane, setting: Setting, served: Served, *, number: int, core: int
                 command, capture_output=True, text=True, timeout=LONGEST, check=False
             )
         except subprocess.TimeoutExpired:
-            raise LaneFailedError(f"took more than {LONGEST:g} s") from None
+            raise LaneFailedError(f"{UNSTEADY}, or too slow: {LONGEST:g} s") from None
     if done.returncode:
         raise LaneFailedError((done.stderr.strip().splitlines() or ["no output"])[-1][:200])
     told = json.loads(done.stdout.splitlines()[-1])
