@@ -29,9 +29,9 @@ _LONGEST: Final = 8_000
 """Bytes of a field; a little less than what aiohttp takes."""
 _LONGEST_KNOWN: Final = 512
 """Bytes of a field that is remembered; a longer one says too much to come again."""
-_MOST_KNOWN: Final = 256
-"""Fields that are remembered. After so many, which a server with a new value in each answer soon
-has, all are learnt anew."""
+_MOST_KNOWN: Final = 1024
+"""Fields that are remembered, the lengths of some hundred records among them. After so many, which
+a server with a new value in each answer soon has, all are learnt anew."""
 
 # What a field means; the length of the body stands for itself.
 _PLAIN: Final = -1
