@@ -19,7 +19,7 @@ from bisect import bisect_right
 from functools import cache
 from html.entities import html5
 from struct import Struct
-from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias, final
+from typing import TYPE_CHECKING, Final, NoReturn, final
 
 from calls_async.errors import ConfigurationError
 
@@ -44,8 +44,15 @@ def scrub(data: bytes, scrubbers: tuple[Scrubber, ...]) -> bytes:
     What is longer is cut: to search it would hold up the event loop, and what was not searched must
     not be shown.
     """
-    if len(data) <= _SHORT and not _may_hold(data, scrubbers):
-        return data
+    if len(data) <= _SHORT:
+        # In lower case, and with one mark for whatever begins an escape.
+        read = data.translate(_AT_A_GLANCE)
+        if _ESCAPED not in read:
+            for scrubber in scrubbers:
+                if not scrubber.hints.isdisjoint(scrubber.looks[len(read)](read)):
+                    break
+            else:
+                return data
     data = data[:MOST]
     spans = [
         (text.origin(start), text.origin(end))
@@ -64,20 +71,6 @@ def scrub(data: bytes, scrubbers: tuple[Scrubber, ...]) -> bytes:
     return bytes(scrubbed + data[done:])
 
 
-def _may_hold(data: bytes, scrubbers: tuple[Scrubber, ...]) -> bool:
-    """Whether a first look at a short text shows reason for a second."""
-    # In lower case, and with one mark for whatever begins an escape.
-    read = data.translate(_AT_A_GLANCE)
-    if read.find(_ESCAPED) >= 0:
-        return True
-    is_hex = not data.translate(None, _HEX)
-    for scrubber in scrubbers:
-        hints, looks = scrubber.in_hex if is_hex else scrubber.in_all
-        if not hints.isdisjoint(looks[len(read)](read)):
-            return True
-    return False
-
-
 @final
 class Scrubber:
     """Finds one secret in texts.
@@ -88,21 +81,24 @@ class Scrubber:
             whole, together with its prefix.
     """
 
-    __slots__ = ("_hint", "_marks", "_stride", "in_all", "in_hex")
+    __slots__ = ("_hint", "_marks", "_stride", "hints", "looks")
 
     def __init__(self, prefix: str, secret: str) -> None:
         pieces = _pieces(secret.encode(), prefix.encode()) or _wholes((prefix + secret).encode())
-        self._hint, self._stride = _rhythm(pieces)
+        # Whoever looks at so many characters in a row, every so often, misses no piece.
+        shortest = min(map(len, pieces))
+        self._hint = min(_HINT, shortest)
+        self._stride = shortest - self._hint + 1
         # By each hint the pieces that it stands in, and where: to try all would take far longer.
         self._marks: dict[bytes, list[tuple[int, bytes]]] = {}
         for piece in pieces:
             for at in range(len(piece) - self._hint + 1):
                 hint = piece[at : at + self._hint]
                 self._marks.setdefault(hint, []).append((at, piece))
-        self.in_all = _glance(pieces)
-        """Of any text, the characters that show reason for a second look, and the first look."""
-        self.in_hex = _glance({piece for piece in pieces if not piece.translate(None, _HEX)})
-        """The same of a text of hexadecimal digits, as most request ids are: few pieces are."""
+        self.hints = frozenset(self._marks)
+        """What `found` begins with: where none of these stands, there is nothing to be found."""
+        self.looks = _looks(self._hint, self._stride)
+        """By the length of a short text what takes out of it all that `found` looks at."""
 
     def found(self, text: bytes) -> Iterator[tuple[int, int]]:
         """From where to where in `text`, which is in lower case, there is some of the secret."""
@@ -115,24 +111,6 @@ class Scrubber:
 
     def __reduce__(self) -> NoReturn:
         raise ConfigurationError("what knows an API key is never pickled")
-
-
-def _rhythm(pieces: set[bytes]) -> tuple[int, int]:
-    """Who looks at so many characters in a row, every so often, misses no piece."""
-    shortest = min(map(len, pieces))
-    hint = min(_HINT, shortest)
-    return hint, shortest - hint + 1
-
-
-_Glance: TypeAlias = "tuple[frozenset[bytes], list[Callable[[bytes], tuple[bytes, ...]]]]"
-
-
-def _glance(pieces: set[bytes]) -> _Glance:
-    if not pieces:
-        return frozenset(), _looks(_HINT, _SHORT)
-    hint, stride = _rhythm(pieces)
-    starts = {piece[at : at + hint] for piece in pieces for at in range(len(piece) - hint + 1)}
-    return frozenset(starts), _looks(hint, stride)
 
 
 @cache
@@ -225,8 +203,6 @@ _AT_A_GLANCE: Final = bytes(
     _ESCAPED if byte in _BEGINS else byte for byte in bytes(range(256)).lower()
 )
 """What each byte of a text is for a first look."""
-_HEX: Final = b"0123456789abcdefABCDEF-"
-"""What hexadecimal digits, and those of UUIDs, are written with."""
 
 _NAMES: Final = {
     name[:-1].encode(): char.encode()
@@ -256,6 +232,8 @@ class _Reading:
 
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     _Origin: TypeAlias = Callable[[int], int]
 
 
