@@ -134,6 +134,7 @@ def _unfinished(cls: type[Any]) -> type[Any]:
     members = {
         "__slots__": (),
         "__init__": object.__init__,
+        # Both, for then Python sets an attribute without looking for a method.
         "__setattr__": object.__setattr__,
         "__delattr__": object.__delattr__,
     }

@@ -456,3 +456,17 @@ def test_unknown_members_are_held_once() -> None:
     once, _ = peak(orjson.loads)
     ours, _ = peak(decode_call)
     assert ours < 1.2 * once
+
+
+def test_a_kept_call_takes_less_memory_than_a_kept_dict() -> None:
+    """At most six tenths of what orjson's dicts of the same records take."""
+    bodies = [EXAMPLE_BODY.replace(b"123e4567", b"%08x" % number) for number in range(50)]
+    sizes = []
+    for read in (decode_call, orjson.loads):
+        read(EXAMPLE_BODY)
+        tracemalloc.start()
+        kept = [read(body) for body in bodies]
+        sizes.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        assert len(kept) == len(bodies)
+    assert sizes[0] < 0.6 * sizes[1]

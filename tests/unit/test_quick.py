@@ -168,6 +168,26 @@ def test_what_is_no_plain_dict_is_the_law_to_read(hooked, document):
 # --- Any class -----------------------------------------------------------------------------------
 
 
+def test_a_type_that_is_made_of_others_is_its_hooks_to_read(hooked):
+    """A list of strings is no string, and where there is a choice of types the hook chooses."""
+
+    @attrs.frozen
+    class Made:
+        words: list[str]
+        either: str | int | None
+        extra: Any = NOTHING
+
+    reader_of(Made, hooked.read, hooked.hooks)({"words": "a", "either": "b"}, None)
+    assert hooked.asked == [("a", list[str]), ("b", str | int | None)]
+
+
+def test_each_name_must_come_back_from_the_parser(hooked):
+    """Names that it lost would leave members unread."""
+    hooks = attrs.evolve(hooked.hooks, as_parsed=lambda names: list(names)[1:])
+    with pytest.raises(ValueError, match="shorter"):
+        reader_of(Record, hooked.read, hooks)
+
+
 def test_a_converter_is_applied(hooked):
     """What a class makes of a value when it is constructed, it makes of one that is read."""
 
