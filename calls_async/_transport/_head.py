@@ -17,7 +17,7 @@ from multidict import CIMultiDict, MultiMapping
 from calls_async._headers import HINT_FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 
 _BEGINNING: Final = b"HTTP/1.1 200 OK\r\n"
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -43,6 +43,8 @@ _UNUSUAL: Final = -5
 _HARMLESS: Final = {
     b"connection": b"keep-alive",
     b"content-encoding": b"identity",
+    b"proxy-connection": b"keep-alive",  # aiohttp's parser takes it for the one without a proxy
+    b"sec-websocket-key1": None,  # aiohttp refuses every head with it
     b"trailer": None,
     b"transfer-encoding": None,
     b"upgrade": None,
@@ -103,9 +105,11 @@ class Heads:
     def _learnt(self, line: bytes) -> int:
         """What a line means that was not seen before, or is never the same."""
         name, colon, value = line.partition(b":")
+        if not colon:
+            return _UNUSUAL
         meaning = self._names.get(name)
         if meaning is None:
-            if not colon or not _NAME.fullmatch(name):
+            if not _NAME.fullmatch(name):
                 return _UNUSUAL
             meaning = _NAMES.get(name.lower(), _PLAIN)
             _remember(self._names, name, meaning)
@@ -174,6 +178,19 @@ class Fields(MultiMapping[str]):
 
     def __len__(self) -> int:
         return len(self._lines)
+
+    # What a mapping makes of `__iter__` has the first value of a repeated field each time.
+    def keys(self) -> KeysView[str]:
+        """The names, one for each field."""
+        return self._fields.keys()
+
+    def values(self) -> ValuesView[str]:
+        """The values, in the order of the fields."""
+        return self._fields.values()
+
+    def items(self) -> ItemsView[str, str]:
+        """The fields, in their order."""
+        return self._fields.items()
 
     @property
     def _fields(self) -> CIMultiDict[str]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from calls_async._ids import path_segment
@@ -86,7 +87,13 @@ class LaneTransport:
         link = None
         pool.users += 1
         try:
-            link = idle.pop() if idle else await self._connected(pool)
+            while idle:
+                link = idle.pop()
+                if not link.transport.is_closing():
+                    break
+                link.close()  # it is lost, and will hear of it in this turn of the loop
+            else:
+                link = await self._connected(pool)
             waiter = pool.loop.create_future()
             link.expect(waiter)
             # One expression, because tools that show a frame's locals would show the key.
@@ -96,11 +103,13 @@ class LaneTransport:
             )
             answer: Answer | TransportError | None = await waiter
             if answer is None:
-                answer = await self._read(link)
+                answer = await self._read(link, pool.request)
         except BaseException as exc:
             if link is not None:
                 link.close()
             if not isinstance(exc, Exception):
+                # An interrupt may come while the transport writes, whose frame has the request.
+                exc.__traceback__ = None
                 raise
             return translated(exc, key)
         else:
@@ -116,7 +125,7 @@ class LaneTransport:
         connection = await pool.connector.connect(pool.request, [], UNTIMED)
         return Link(lent(connection), self._heads, self._max_body_bytes, pool.forget)
 
-    async def _read(self, link: Link) -> Answer | TransportError:
+    async def _read(self, link: Link, request: aiohttp.ClientRequest) -> Answer | TransportError:
         """Read an answer through aiohttp, which has its beginning."""
         handler = link.handler
         try:
@@ -126,6 +135,11 @@ class LaneTransport:
                     break  # an interim answer is none; after a 101, HTTP is over
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
             raise lost(exc, link.lost_by) from None
+        except HttpProcessingError as exc:
+            # aiohttp's sessions say it so.
+            raise aiohttp.ClientResponseError(
+                request.request_info, (), status=exc.code, message=exc.message
+            ) from None
         with ended_with_its_connection(content, link.connection):
             answer = await read_answer(content, message.code, message.headers, self._max_body_bytes)
         if not content.is_eof() or not link.take_back():
@@ -208,12 +222,12 @@ class _Pool:
             self.idle.remove(link)
 
     def retire(self) -> None:
-        """Keep no connection any more."""
+        """Keep no connection any more; who closes the connector waits until all are gone."""
         self._retired = True
         if self._timer is not None:
             self._timer.cancel()
         while self.idle:
-            self.idle.pop().close()
+            self.idle.pop().give_back()
 
     def _rest(self) -> None:
         """Give back what nobody has used since this was last called."""

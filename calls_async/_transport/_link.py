@@ -146,7 +146,7 @@ class Link(asyncio.BufferedProtocol):
             return
         _, fields, silent = head
         body = bytes(memoryview(came)[end + len(_END) :])
-        self._taken()
+        self._came = bytearray()
         self._waiter = None
         if not waiter.done():
             waiter.set_result(Answer(200, fields, body, silent))
@@ -160,6 +160,14 @@ class Link(asyncio.BufferedProtocol):
         else:
             self._let_read(waiter, self._taken())
             self.handler.eof_received()
+
+    def pause_writing(self) -> None:
+        """The server does not read; aiohttp's protocol, which may be put back, has to know."""
+        self.handler.pause_writing()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self.handler.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
