@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import inspect
 import os
 import ssl
@@ -434,6 +435,28 @@ async def test_a_connection_that_is_lost_while_idle_is_forgotten(opened, how):
         await until(lambda: not links(lane))
         await check(lane, "call-2")
         assert connections(server) == [1, 2]
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+@everywhere
+async def test_a_reset_after_an_answer_that_aiohttp_read_is_nobodys_error(opened, pieces):
+    """Nobody waits for the end of an idle connection, and asyncio has nothing to complain of."""
+
+    async def script(exchange):
+        whole = http(b"{}", status="404 Not Found")
+        if pieces == 2:
+            exchange.send(whole[:-1])
+            await turns(TURNS)
+            whole = whole[-1:]
+        exchange.send(whole)
+        await turns(TURNS)
+        exchange.reset()
+
+    async with opened(script) as (server, lane):
+        assert (await lane.get("call-1", KEY)).status == 404
+        await until(lambda: not links(lane) and not server.open)
+        await turns(TURNS)
+        gc.collect()  # what asyncio complains of, it complains of when it is collected
 
 
 @everywhere
