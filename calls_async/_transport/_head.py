@@ -46,10 +46,12 @@ _UNUSUAL: Final = frozenset({
 })  # fmt: skip
 
 _MOST_FIELDS: Final = 64
-_MOST_KINDS: Final = 8
+_LONGEST_NAMES: Final = 2_048
+"""Bytes of all names of a head together; a pattern takes ten times as many, and `re` keeps it."""
+_MOST_KINDS: Final = 16
 """Kinds of heads that are known at a time. Behind one address there may be several servers, and a
 field may be there or not; the kind that came last is tried first."""
-_MOST_LEARNT: Final = 200
+_MOST_LEARNT: Final = 64
 """Kinds that are learnt in all. To learn one takes as long as to read a hundred heads, so a server
 that orders its fields anew each time is left to aiohttp."""
 
@@ -114,14 +116,17 @@ def _kind_of(head: bytes) -> _Kind | None:
     first, *lines = head.split(b"\r\n")
     names = [line.partition(b":")[0] for line in lines]
     known = [name.lower() for name in names]
-    if first != _OK or len(names) > _MOST_FIELDS or not all(map(_NAME.fullmatch, names)):
+    if first != _OK or len(names) > _MOST_FIELDS or sum(map(len, names)) > _LONGEST_NAMES:
         return None
-    if known.count(_LENGTH) != 1 or known.count(_REQUEST_ID) > 1 or not _UNUSUAL.isdisjoint(known):
+    if not all(map(_NAME.fullmatch, names)):
         return None
-    fields = [
-        re.escape(name) + b":" + _VALUES.get(lower, _VALUE)
-        for name, lower in zip(names, known, strict=True)
-    ]
+    if known.count(_LENGTH) != 1 or not _UNUSUAL.isdisjoint(known):
+        return None
+    values = _VALUES.copy()
+    fields: list[bytes] = []
+    for name, lower in zip(names, known, strict=True):
+        fields.append(re.escape(name) + b":" + values.get(lower, _VALUE))
+        values.pop(_REQUEST_ID if lower == _REQUEST_ID else b"", None)  # the first one counts
     absent = b"" if _REQUEST_ID in known else b"(?P<request_id>){0}"
     pattern = re.compile(b"\r\n".join((re.escape(_OK), *fields)) + absent + re.escape(_END))
     groups = pattern.groupindex

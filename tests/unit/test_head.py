@@ -1,0 +1,200 @@
+"""Heads of answers: what is read, what is left alone, and what is remembered of them."""
+
+from __future__ import annotations
+
+import pytest
+from multidict import CIMultiDict, MultiMapping
+
+from calls_async._headers import HINT_FIELDS
+from calls_async._transport._head import _MOST_KINDS, _MOST_LEARNT, Fields, Heads
+
+BEGINNING = b"HTTP/1.1 200 OK\r\n"
+END = b"\r\n\r\n"
+LENGTH = b"Content-Length: 7"
+
+
+def head(*lines, length=LENGTH):
+    """A head with these lines and a length, and the empty line that ends it."""
+    return BEGINNING + b"\r\n".join((*lines, length)) + END
+
+
+def patterns(heads):
+    """The patterns that are held."""
+    return [kind.match.__self__.pattern for kind in heads._kinds]
+
+
+def test_a_usual_head():
+    """Its length, its fields, and that no field is about sending more."""
+    came = head(b"X-Request-Id:  r-1 ", b"Date: now") + b"and more"
+    begin, length, fields, silent = Heads().read(came)
+    assert (came[begin:], length, silent) == (b"and more", 7, True)
+    assert fields.get("x-request-id") == "r-1"
+    assert fields["date"] == "now"
+
+
+@pytest.mark.parametrize("name", HINT_FIELDS)
+def test_a_hint_breaks_the_silence(name):
+    """Each field that may say something about sending more is noticed, however it is spelled."""
+    for spelled in (name, name.lower(), name.upper()):
+        heads = Heads()
+        for _ in range(2):
+            assert not heads.read(head(f"{spelled}: 1".encode()))[3]
+
+
+UNUSUAL = [
+    b"",
+    BEGINNING[:-2],
+    BEGINNING,
+    BEGINNING + END,
+    BEGINNING + b"X: y" + END,
+    head()[:-1],
+    head(b"Content-Length: 7"),
+    head(length=b"Content-Length:"),
+    head(length=b"Content-Length"),
+    head(length=b"Content-Length: 5, 5"),
+    head(length=b"Content-Length: +5"),
+    head(length=b"Content-Length: -5"),
+    head(length=b"Content-Length: 5_0"),
+    head(length=b"Content-Length: \xb2"),
+    head(length=b"Content-Length: " + b"9" * 16),
+    head(length=b"Content-Length : 5"),
+    head(length=b"Content-Length:\r\n 5"),
+    head(b"X: y", b" z"),
+    head(b"X: y", b"\tz"),
+    head(b": y"),
+    head(b"X"),
+    head(b"X Y: z"),
+    head(b"X\xff: z"),
+    *(head(b"X: a" + bytes([byte]) + b"b") for byte in b"\0\x01\n\r\x0b\x0c\x1f\x7f"),
+    head(b"X: " + b"y" * 8_000),
+    head(*(b"X: y" for _ in range(64))),
+    head(b"Connection: close"),
+    head(b"Connection: keep-alive, close"),
+    head(b"Connection: upgrade"),
+    head(b"Proxy-Connection: close"),
+    head(b"Transfer-Encoding: chunked"),
+    head(b"Transfer-Encoding: identity"),
+    head(b"Content-Encoding: gzip"),
+    head(b"Upgrade: h2c"),
+    head(b"Trailer: X"),
+    head(b"Sec-WebSocket-Key1: 1"),
+    head().replace(b"HTTP/1.1", b"HTTP/1.0"),
+    head().replace(b"HTTP/1.1", b"http/1.1"),
+    head().replace(b"OK", b"Ok"),
+    head().replace(b"200", b"201"),
+    head().replace(b"\r\n", b"\n"),
+    b"\r\n" + head(),
+]
+
+
+@pytest.mark.parametrize("unusual", UNUSUAL, ids=lambda text: repr(text[17:60]))
+def test_what_is_unusual_is_left_alone(unusual):
+    """Also when the same names and lines were seen in heads that were not, and the second time."""
+    heads = Heads()
+    for line in (b"X: y", b"X Y", b"X-Request-Id: 1", b"Connection: keep-alive"):
+        heads.read(head(line))
+    for reader in (Heads(), heads, heads):
+        assert reader.read(unusual) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Connection: Keep-Alive",
+        b"CONNECTION:keep-alive\t",
+        b"Content-Encoding: identity",
+        b"X:",
+        b"X: \xff\x80\tz",
+        b"Keep-Alive: timeout=5",
+        b"X: " + b"y" * 7_990,
+    ],
+    ids=lambda line: repr(line[:30]),
+)
+def test_what_is_harmless_is_read(line):
+    """A field that does not change how the answer is to be read keeps nobody."""
+    heads = Heads()
+    for _ in range(2):
+        assert heads.read(head(line))[1] == 7
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        lambda number: f"X-{number}: y",
+        lambda number: f"X-{number}{'-' * 1_900}: y",
+        lambda number: f"X-{number}{'-' * 7_000}: y",
+        lambda number: f"X-{number}",
+        lambda number: f"X-{number}: \0",
+    ],
+)
+def test_what_is_remembered_is_bounded(line):
+    """Whatever a server sends, never more than so many kinds, and none with long names."""
+    heads = Heads()
+    for number in range(2 * _MOST_LEARNT):
+        heads.read(head(line(number).encode()))
+        assert len(heads._kinds) <= _MOST_KINDS
+    assert heads._learnt <= _MOST_LEARNT
+    assert max(map(len, patterns(heads)), default=0) < 6_000
+
+
+def test_other_values_are_no_other_kind():
+    """Dates, lengths and request ids change all the time."""
+    heads = Heads()
+    for number in range(9):
+        told = f"X-Request-Id: {number}", f"Date: {number}"
+        given = head(*map(str.encode, told), length=f"Content-Length: {number}".encode())
+        assert heads.read(given)[1] == number
+    assert heads._learnt == 1
+
+
+def test_who_orders_the_fields_anew_each_time_is_left_alone_in_the_end():
+    """And the kinds that are known by then are still read."""
+    heads = Heads()
+    read = [heads.read(head(f"X-{number}: y".encode())) for number in range(_MOST_LEARNT + 1)]
+    assert read[-1] is None
+    assert None not in read[:-1]
+    assert heads.read(head(f"X-{_MOST_LEARNT - 1}: y".encode())) is not None
+
+
+def test_the_kind_that_came_last_is_tried_first():
+    """Behind one address there may be two servers."""
+    heads = Heads()
+    for line in (b"A: 1", b"B: 1", b"A: 2"):
+        assert heads.read(head(line)) is not None
+        assert line[:1] in patterns(heads)[0]
+    assert heads._learnt == 2
+
+
+def test_fields_are_a_mapping_without_regard_to_case():
+    """In each way of asking they are what aiohttp's own mapping of the same fields is."""
+    pairs = [("X-Request-Id", "r-1"), ("A", "1"), ("a", "2"), ("B", ""), ("x-request-id", "r-2")]
+    lines = [f"{name}: {value}".encode() for name, value in pairs]
+    fields, theirs = Fields(BEGINNING + b"\r\n".join(lines), b" r-1"), CIMultiDict(pairs)
+    assert isinstance(fields, MultiMapping)
+    nothing = object()
+    for name in ("X-Request-Id", "x-request-id", "X-REQUEST-ID", "A", "a", "b", "none"):
+        assert (name in fields) == (name in theirs)
+        assert fields.get(name) == theirs.get(name)
+        for way in ("get", "getone", "getall"):
+            assert getattr(fields, way)(name, nothing) == getattr(theirs, way)(name, nothing)
+        for way in ("__getitem__", "getone", "getall"):
+            assert caught(getattr(fields, way), name) == caught(getattr(theirs, way), name)
+    assert (len(fields), [*fields]) == (len(theirs), [*theirs])
+    for way in ("keys", "values", "items"):
+        assert [*getattr(fields, way)()] == [*getattr(theirs, way)()]
+    assert 1 not in fields
+
+
+def caught(way, name):
+    """What comes of asking so, or that nothing does."""
+    try:
+        return way(name)
+    except KeyError:
+        return KeyError
+
+
+def test_without_a_request_id_there_is_none():
+    """Neither in a hurry nor otherwise."""
+    fields = Fields(BEGINNING + LENGTH, None)
+    assert fields.get("x-request-id") is fields.get("X-Request-Id") is None
+    assert fields.get("x-request-id", "none") == "none"
