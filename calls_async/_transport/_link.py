@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from calls_async._wire import Answer
 
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 _ROOM: Final = 16_384
 """Bytes that are received at once: some records, and no more than the allocator has at hand."""
-_answer: Final = cast(
-    "Callable[[tuple[int, Fields, bytes, bool]], Answer]", partial(tuple.__new__, Answer)
+_answer: Final[Callable[[tuple[int, Fields, bytes, bool]], Answer]] = partial(
+    tuple.__new__,  # pyright: ignore[reportUnknownMemberType] (its stub leaves the elements open)
+    Answer,
 )
 """An `Answer` without the detour through its own `__new__`, which is written in Python."""
 

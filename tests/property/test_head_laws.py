@@ -112,6 +112,7 @@ def parsed():
 
 def check(heads, head, parsed):
     """Compare; whether the head was read."""
+    head = (head + END).partition(END)[0]
     got = heads.read(head + END)
     if got is None:
         return False
