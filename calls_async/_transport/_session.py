@@ -135,18 +135,18 @@ class SessionTransport:
         To say it with each request costs more. Only the key is never among its defaults; nor is
         the rest where there is a proxy, because aiohttp tells a proxy all of them.
         """
-        headers = CIMultiDict[str]() if self._proxy else self._headers
+        nothing = CIMultiDict[str]()
+        known, said = (nothing, self._headers) if self._proxy else (self._headers, nothing)
         session = aiohttp.ClientSession(
             connector=Connector(),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers=headers,
+            headers=known,
             auto_decompress=False,
             timeout=UNTIMED,
             proxy=self._proxy,
             middlewares=(_single_try,),
         )
-        others = self._headers if self._proxy else {}
-        return _Pool(session, headers=others, options={}, owned=True)
+        return _Pool(session, headers=said, options={}, owned=True)
 
     def _injected_pool(self, session: aiohttp.ClientSession) -> _Pool:
         """The caller's session, whose own settings each request of ours replaces."""

@@ -14,8 +14,8 @@ from aioresponses import aioresponses
 from calls_async import CallsClient, CallsError, RetryPolicy
 from tests.documents import example
 from tests.kit import call_ids
-from tests.proof.ways import WAYS, over
 from tests.rawserver import http, raw_server, record
+from tests.ways import WAYS, over
 
 KEY = "sk_test_of_the_choice"
 ONCE = RetryPolicy(max_attempts=1)
