@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import settings
 
 # A deadline is an assertion about the machine. In CI every run tries the same examples.
@@ -20,3 +21,12 @@ def pytest_configure(config):
     if PLUGIN not in loaded:
         config.pluginmanager.import_plugin(PLUGIN)
     config.option.markexpr = config.option.markexpr or "not slow and not peer"
+
+
+@pytest.fixture(params=["lane", "session"])
+def way(request):
+    """Clients go this way."""
+    from tests.ways import over  # noqa: PLC0415 (not before the plugin is measured)
+
+    with over(request.param):
+        yield request.param

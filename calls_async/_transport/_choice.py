@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 from aiohttp import ClientSession
+from yarl import URL
 
 from calls_async._transport._lane import LaneTransport
 from calls_async._transport._request import proxy_of
@@ -40,7 +41,7 @@ def open_transport(
         session=session, base_url=base_url, proxy=proxy, trust_env=trust_env, **options
     )
     proxy = proxy_of(base_url, proxy, trust_env=trust_env)
-    if session is not None or (proxy is not None and base_url.startswith("http:")):
+    if session is not None or (proxy is not None and URL(base_url).scheme == "http"):
         return ordinary
     return UnmockedLane(LaneTransport(base_url=base_url, proxy=proxy, **options), ordinary)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 from aiohttp import hdrs
+from multidict import CIMultiDict
 from yarl import URL
 
 from calls_async._ids import path_segment
@@ -131,18 +132,21 @@ class SessionTransport:
     def _open_pool(self) -> _Pool:
         """A session of its own, which knows by itself what all requests have in common.
 
-        To say it with each request costs more. Only the key is never among its defaults.
+        To say it with each request costs more. Only the key is never among its defaults; nor is
+        the rest where there is a proxy, because aiohttp tells a proxy all of them.
         """
+        nothing = CIMultiDict[str]()
+        known, said = (nothing, self._headers) if self._proxy else (self._headers, nothing)
         session = aiohttp.ClientSession(
             connector=Connector(),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers=self._headers,
+            headers=known,
             auto_decompress=False,
             timeout=UNTIMED,
             proxy=self._proxy,
             middlewares=(_single_try,),
         )
-        return _Pool(session, headers={}, options={}, owned=True)
+        return _Pool(session, headers=said, options={}, owned=True)
 
     def _injected_pool(self, session: aiohttp.ClientSession) -> _Pool:
         """The caller's session, whose own settings each request of ours replaces."""

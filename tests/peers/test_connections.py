@@ -15,7 +15,7 @@ from tests.kit import call_ids
 from tests.peers.cases import KEY, fetch
 from tests.peers.nginx import record, running
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.usefixtures("way")]
 
 
 async def test_connections_that_do_not_live_long(nginx):

@@ -12,7 +12,7 @@ from tests.peers.cases import KEY
 from tests.peers.nginx import running
 
 trustme = pytest.importorskip("trustme", reason="trustme is not installed: no certificates")
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.usefixtures("way")]
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)

@@ -13,10 +13,11 @@ import time
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from tests.proof.tally import Tally
+from tests.ways import WAYS, over
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from tests.proof.tally import Tally
 
 SWEEPS = (
     "cuts",
@@ -36,6 +37,8 @@ SWEEPS = (
     "chaos",
 )
 """Each is a module of this folder with `async def sweep(*, short: bool) -> Tally`."""
+WITH_EACH_READER = ("cuts", "flips", "statuses")
+"""Those that go both ways by themselves, see `wire`; all others are gone through once for each."""
 SHOWN = 20
 """Bad cases that are named."""
 
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     most: list[str] = []
     for name in [options.only] if options.only else SWEEPS:
         began = time.monotonic()
-        tally = asyncio.run(import_module(f"tests.proof.{name}").sweep(short=options.short))
+        tally = asyncio.run(swept(name, short=options.short))
         sys.stdout.write(f"{line(tally, time.monotonic() - began)}\n")
         sys.stdout.flush()
         bad += [f"{name}: {case}" for case in tally.bad]
@@ -62,6 +65,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for case in bad[:SHOWN]:
         sys.stdout.write(f"\n{case}")
     return 1 if bad else 0
+
+
+async def swept(name: str, *, short: bool) -> Tally:
+    """A sweep over the lane, and the same over sessions."""
+    sweep = import_module(f"tests.proof.{name}").sweep
+    if name in WITH_EACH_READER:
+        own: Tally = await sweep(short=short)
+        return own
+    both = Tally(name)
+    for way in WAYS:
+        with over(way):
+            both.merge(await sweep(short=short), f"{way}: ")
+    return both
 
 
 def line(tally: Tally, seconds: float) -> str:

@@ -1,6 +1,6 @@
 """A client in a process of its own: what is measured is its memory alone, and its loop's turns.
 
-`python -m tests.proof.apart URL SECONDS ID ...` fetches the ids one after the other, after an
+`python -m tests.proof.apart WAY URL SECONDS ID ...` fetches the ids one after the other, after an
 ordinary call that warms everything up, and writes what it measured, pickled.
 """
 
@@ -18,6 +18,7 @@ import attrs
 from calls_async import CallsClient, CallsError, RetryPolicy, Timeouts
 from tests.kit import ROOT
 from tests.proof.loops import blocked, run_watched, watched
+from tests.ways import over, taken
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,9 +64,12 @@ class Measured:
 
 
 async def fetched_apart(url: str, ids: Sequence[str], *, seconds: float) -> list[Measured]:
-    """Fetch in a process of its own; each attempt has so many seconds, and is the only one."""
+    """Fetch in a process of its own, by the way that is gone here.
+
+    Each attempt has so many seconds, and is the only one.
+    """
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", __name__, url, str(seconds), *ids),
+        *(sys.executable, "-m", __name__, taken(), url, str(seconds), *ids),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -128,6 +132,7 @@ if __name__ == "__main__":
     # Under its own name: what is pickled here is read by others.
     from tests.proof import apart
 
-    url, seconds, *ids = sys.argv[1:]
-    pickled = pickle.dumps(run_watched(apart._measure(url, float(seconds), ids)))
+    way, url, seconds, *ids = sys.argv[1:]
+    with over(way):
+        pickled = pickle.dumps(run_watched(apart._measure(url, float(seconds), ids)))
     sys.stdout.write(base64.b64encode(pickled).decode())

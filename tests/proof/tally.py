@@ -112,10 +112,10 @@ class Tally:
         """Keep the most of a measured thing."""
         self.most[what] = max(value, self.most.get(what, value))
 
-    def merge(self, other: Tally) -> None:
-        """Add the cases of another sweep."""
+    def merge(self, other: Tally, label: str = "") -> None:
+        """Add the cases of another sweep, whose names are told with a label in front."""
         self.ends.update(other.ends)
         for kind in ("foreign", "wrong", "hangs", "leaks"):
-            getattr(self, kind).extend(getattr(other, kind))
+            getattr(self, kind).extend(f"{label}{case}" for case in getattr(other, kind))
         for what, value in other.most.items():
             self.measured(what, value)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.proof.connections import CALLS, FAULTS, SERVERS, sweep
 
 
+@pytest.mark.usefixtures("way")
 async def test_no_connection_makes_a_wrong_answer():
     """Whatever happens to connections: the own record or a true error, counted as it was seen."""
     tally = await sweep(short=True)

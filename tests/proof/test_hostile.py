@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.proof.hostile import NAUGHTY, hostile_ids, hostile_options, sweep
 
 
+@pytest.mark.usefixtures("way")
 async def test_hostile_input_is_used_as_it_is_or_refused():
     """A sample of ids, options, files, journals and of what is shown of them."""
     tally = await sweep(short=True)

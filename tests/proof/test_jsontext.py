@@ -30,6 +30,7 @@ def test_the_codec_takes_every_edit_as_the_grammar_does():
     assert min(words.values()) > 100, words
 
 
+@pytest.mark.usefixtures("way")
 async def test_a_sample_of_the_edits_as_answers():
     """The same over the wire, where it decides whether the call is asked for again."""
     tally = Tally("edits")
@@ -38,6 +39,7 @@ async def test_a_sample_of_the_edits_as_answers():
     assert tally.cases > 200
 
 
+@pytest.mark.usefixtures("way")
 async def test_the_documents_of_json_test_suite():
     """Every y_ document is accepted, no n_ document is JSON, each i_ document is as written."""
     suite = jsontext.folder()

@@ -7,6 +7,7 @@ import pytest
 from tests.proof.secrets import KEYS, OTHERS, PLACES, STEP, WRITINGS, Searcher, sweep
 
 
+@pytest.mark.usefixtures("way")
 async def test_no_key_is_seen_in_whatever_place_and_writing():
     """A sample of all places and writings shows nothing of a key, and each ends as an error."""
     tally = await sweep(short=True)

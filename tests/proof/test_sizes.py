@@ -11,6 +11,7 @@ from tests.proof.sizes import BOMBS, VALUES, at_best, sweep
 from tests.proof.tally import Tally
 
 
+@pytest.mark.usefixtures("way")
 async def test_whatever_is_too_large_is_left():
     """Every size ends as it should, and all of them together cost less memory than the limit."""
     tally = await sweep(short=True)

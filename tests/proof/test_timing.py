@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from calls_async import CallsClient, Timeouts
 from tests.kit import turns
 from tests.proof.loops import run_watched, watched
@@ -15,6 +17,7 @@ from tests.waiting import until
 KEY = "sk_test_of_the_proof"
 
 
+@pytest.mark.usefixtures("way")
 async def test_whatever_does_not_end_is_ended():
     """Every silence, drip and flood ends with the error of the limit that it crossed, in time."""
     tally = await sweep(short=True)
@@ -40,6 +43,7 @@ def test_each_framing_is_the_record():
         assert run_watched(fetch(answer)) == record(ID)
 
 
+@pytest.mark.usefixtures("way")
 async def test_a_peer_that_vanished_costs_one_attempt():
     """When a kept-alive peer is gone without a FIN, the call goes on over another connection."""
 

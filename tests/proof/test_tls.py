@@ -9,6 +9,7 @@ pytest.importorskip("trustme", reason="trustme is not installed: no certificates
 from tests.proof.tls import BOTH, KINDS, sweep
 
 
+@pytest.mark.usefixtures("way")
 async def test_every_refusal_says_which_check_failed():
     """Either the record, or one `TLSError` that names the check, after one connection."""
     tally = await sweep(short=True)

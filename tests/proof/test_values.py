@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from calls_async import CallsClient
 from tests.documents import MEMBERS
 from tests.proof import policy, values
@@ -10,6 +12,7 @@ from tests.rawserver import http, raw_server
 KINDS = {"string": "text", "boolean": "true or false", "time": "a time", "object": "an object"}
 
 
+@pytest.mark.usefixtures("way")
 async def test_every_value_is_read_or_refused_as_the_page_says():
     """A sample of all values at all members ends as written, as often asked as written."""
     tally = await values.sweep(short=True)

@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import aiohttp.client_proto
 import aiohttp.http_parser
 import attrs
-import pytest
 
-import calls_async.client
 from calls_async import CallsClient, CallsError, Fetched, RetryPolicy, Timeouts, structure_call
-from calls_async._transport import SessionTransport
 from tests.proof.answers import BODY, CALL, CALL_ID, OTHER_BODY, OTHER_ID
 from tests.proof.leftovers import nothing_left
 from tests.rawserver import http, raw_server
+from tests.ways import USUAL, over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -162,31 +160,23 @@ PARSERS: Final[dict[str, Any]] = {
     if cls in vars(aiohttp.http_parser)
 }
 """aiohttp reads answers with one in C, where that could be built, and else with one in Python."""
-READERS: Final = ("lane", *PARSERS)
+READERS: Final = (USUAL, *PARSERS)
 """The lane, which has aiohttp read what is unusual; and the session, with either parser."""
 
 
 @contextmanager
 def read_by(name: str) -> Iterator[None]:
     """Let the lane read answers, or the session with this parser, as it would without the other."""
-    if name == "lane":
+    if name == USUAL:
         yield
         return
     usual = aiohttp.client_proto.HttpResponseParser
     aiohttp.client_proto.HttpResponseParser = PARSERS[name]
     try:
-        with over_sessions():
+        with over("session"):
             yield
     finally:
         aiohttp.client_proto.HttpResponseParser = usual
-
-
-@contextmanager
-def over_sessions() -> Iterator[None]:
-    """Let new clients go the ordinary way, as they do where the lane cannot serve."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calls_async.client, "open_transport", SessionTransport)
-        yield
 
 
 async def go_through_with_each_reader(
