@@ -14,9 +14,10 @@ import attrs
 import orjson
 import pytest
 
+from calls_async import _codec
 from calls_async._codec import decode_call, structure_call, unstructure_call
 from calls_async.errors import DecodeError
-from calls_async.models import Call, Caller, CallType, Contact, PhoneNumber
+from calls_async.models import NO_EXTRA, Call, Caller, CallType, Contact, PhoneNumber
 from tests.documents import (
     EXAMPLE_BODY,
     MEMBERS,
@@ -334,6 +335,24 @@ def test_a_name_that_is_no_string_is_a_violation() -> None:
     ]
     document = SMALLEST | {"contact": {None: 1}}
     assert [v.path for v in refusal(document).violations] == ["$.contact"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [EXAMPLE_BODY, BOM_UTF8 + EXAMPLE_BODY, json.dumps(SMALLEST | {"new": 1}).encode()],
+    ids=["the example", "a byte order mark", "absences and news"],
+)
+def test_no_valid_record_needs_the_slow_pass(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is for records that break the contract, whose violations it collects."""
+    by_hooks = _codec._explain(orjson.loads(body.removeprefix(BOM_UTF8)), Call)
+    monkeypatch.setattr(_codec, "_explain", None)
+    assert decode_call(body) == structure_call(json.loads(body)) == by_hooks
+    assert _codec._structure.__code__.co_filename == "<reader of calls_async.models.Call>"
+
+
+def test_a_record_without_unknown_members_has_nothing_of_its_own_for_them() -> None:
+    """All such records share one empty mapping, also where members are absent."""
+    assert structure_call(SMALLEST).extra is structure_call(example()).extra is NO_EXTRA
 
 
 def test_a_dict_of_another_class_is_an_object() -> None:
