@@ -313,7 +313,6 @@ ODD = {
     "two answers": framed("Content-Length: {}") + OTHER,
     "half an answer behind": framed("Content-Length: {}") + OTHER[:20],
     "no HTTP": b"garbage\r\n\r\n",
-    "HTTP/0.9": RECORD,
 }  # fmt: skip
 CUT = {
     **{f"closed after {at}": ODD["usual"][:at] for at in (0, 5, 17, 30, 60, -9)},
@@ -326,6 +325,7 @@ CUT = {
         for length in ("{}0", "9" * 15, "9" * 30)
     },
     "until closed, said": framed("Connection: close"),
+    "HTTP/0.9": RECORD,
     "closed after the whole": ODD["usual"],
 }
 
@@ -652,27 +652,30 @@ async def test_a_request_that_is_cancelled_while_it_connects_leaves_nothing(open
 @everywhere
 async def test_fresh_trusts_no_connection_that_is_open(opened):
     """Idle ones are closed; one in use ends its request first, and is not used again."""
-    going = asyncio.Event()
+    going = {"slow": asyncio.Event(), "slower": asyncio.Event()}
 
     async def script(exchange):
-        if asked(exchange) == "slow":
-            await going.wait()
+        if (event := going.get(asked(exchange))) is not None:
+            await event.wait()
         return own(exchange)
 
     async with opened(script) as (server, lane):
-        slow = asyncio.ensure_future(check(lane, "slow"))
-        await until(lambda: server.requests)
+        slow, slower = (asyncio.ensure_future(check(lane, call_id)) for call_id in going)
+        await until(lambda: len(server.requests) == 2)
         await check(lane, "call-1")
         old = lane._pool
         await check(lane, "call-2", fresh=True)
         assert old.idle == []
         assert lane._retired == {old}
         await check(lane, "call-3")
-        going.set()
+        going["slow"].set()
         await slow
+        assert (old.idle, old.users) == ([], 1)
+        going["slower"].set()
+        await slower
         await until(lambda: server.open == 1)
         assert not lane._retired
-        assert connections(server) == [1, 2, 3, 3]
+        assert connections(server)[2:] == [3, 4, 4]
 
 
 @everywhere
