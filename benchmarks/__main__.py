@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -39,7 +40,7 @@ from benchmarks.results import Results
 from benchmarks.rounds import play
 from benchmarks.sample import Setting, measure, raise_limit
 from benchmarks.servers import asyncio_server
-from benchmarks.target import Target
+from benchmarks.target import UNSTEADY, Target
 
 if TYPE_CHECKING:
     from benchmarks.machine import Served
@@ -106,13 +107,12 @@ def main() -> None:
     results = Results(machine=describe())
     print(table.machine(results.machine))
     results.kept = memory.kept()
-    compare(results, size, lanes)
-    if given.components or given.all:
-        results.components = components.measured(fast=given.short)
-    if given.memory or given.all:
-        results.memory = memory.measured(tuple(given.ids or memory.NUMBERS))
-    if (given.instructions or given.all) and instructions.missing() is None:
-        results.instructions = instructions.counted(instructions.SHORT)
+    # Whoever ends it, also CI whose time is up, gets what there is, and the servers end with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        measure_all(results, given, size, lanes)
+    except KeyboardInterrupt:
+        print("interrupted: what follows is what there was until then")
     report(results)
     if given.save:
         results.save(given.save)
@@ -120,9 +120,20 @@ def main() -> None:
         f"{lane}: {reason}"
         for failures in results.failures.values()
         for lane, reason in failures.items()
-        if NAMED[lane].own
+        if NAMED[lane].own and UNSTEADY not in reason
     ]:
         sys.exit("\n".join(broken))
+
+
+def measure_all(results: Results, given: argparse.Namespace, size: Size, lanes: list[Lane]) -> None:
+    """Measure all that is asked for, and add it to the results."""
+    compare(results, size, lanes)
+    if given.components or given.all:
+        results.components = components.measured(fast=given.short)
+    if given.memory or given.all:
+        results.memory = memory.measured(tuple(given.ids or memory.NUMBERS))
+    if (given.instructions or given.all) and instructions.missing() is None:
+        results.instructions = instructions.counted(instructions.SHORT)
 
 
 def compare(results: Results, size: Size, lanes: list[Lane]) -> None:

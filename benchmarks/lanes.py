@@ -79,7 +79,7 @@ FLOOR_UNREAD: Final = Lane(
 )
 RUST: Final = (_peer("pyreqwest"), _peer("wreq"))
 PEERS: Final = (
-    _peer("httpx", "sniffio", share=0.1),
+    _peer("httpx", "sniffio", share=0.25),
     _peer("niquests", share=0.25),
     _peer("aiosonic"),
     *RUST,

@@ -28,7 +28,10 @@ INK: Final = "#7d8590"
 OURS: Final = "#2a93c9"
 OTHERS: Final = "#d98324"
 FLOORS: Final = "#2f9e6e"
-MORE: Final = ("#d6455d", "#9670d6", "#d98324", "#8a7a3d", "#4f9d9d", "#b0669a")
+MORE: Final = (
+    "#d6455d", "#9670d6", "#b5651d", "#8a7a3d", "#4f9d9d", "#c46fb3", "#d98324", "#5f7fd0",
+)  # fmt: skip
+"""For the others, where each is a line."""
 STYLE: Final = {
     "svg.hashsalt": "calls_async",
     "svg.fonttype": "none",  # letters as letters: smaller, and a reader can search them
@@ -121,7 +124,7 @@ def throughput(results: Results, axes: Any) -> bool:
         ]
         if not points or lane in (lanes.STREAM, lanes.STREAM_ORDINARY):
             continue
-        colour = _colour(lane) if _colour(lane) != OTHERS else next(colours, OTHERS)
+        colour = _colour(lane) if _colour(lane) != OTHERS else next(colours, INK)
         wide = 2.0 if lane is lanes.GATHER else 1.2
         style = "--" if lane is lanes.GATHER_ORDINARY else "-"
         at = [width for width, _ in points]
@@ -144,7 +147,7 @@ def throughput(results: Results, axes: Any) -> bool:
     axes.set_xlabel("calls at once")
     axes.set_ylabel("calls/s")
     axes.set_title(f"A server with {settings[0].latency * 1e3:g} ms", fontsize=11, loc="left")
-    axes.legend(frameon=False, fontsize=8, ncols=2)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return True
 
 

@@ -20,13 +20,13 @@ import attrs
 
 from benchmarks.machine import busy_seconds, on_core
 from benchmarks.record import ids
-from benchmarks.target import Target, check
+from benchmarks.target import UNSTEADY, Target, check
 
 if TYPE_CHECKING:
     from benchmarks.lanes import Lane
     from benchmarks.machine import Served
 
-LONGEST: Final = 300.0
+LONGEST: Final = 60.0
 """Seconds after which a lane is given up."""
 WARM: Final = 200
 """Calls before the clock runs, at least, unless fewer are measured."""
@@ -115,7 +115,7 @@ def take(lane: Lane, setting: Setting, served: Served, *, number: int, core: int
                 command, capture_output=True, text=True, timeout=LONGEST, check=False
             )
         except subprocess.TimeoutExpired:
-            raise LaneFailedError(f"took more than {LONGEST:g} s") from None
+            raise LaneFailedError(f"{UNSTEADY}, or too slow: {LONGEST:g} s") from None
     if done.returncode:
         raise LaneFailedError((done.stderr.strip().splitlines() or ["no output"])[-1][:200])
     told = json.loads(done.stdout.splitlines()[-1])
@@ -143,7 +143,7 @@ def measure(
 async def _measured(
     lane: Lane, target: Target, calls: int, seed: int, server: int | None
 ) -> dict[str, Any]:
-    number = WARM + 2 * target.width if calls > WARM else calls
+    number = WARM + target.width if calls > WARM else calls
     warm = list(ids(number, seed=-1))  # they open the connections, and end the slow start
     wanted = list(ids(calls, seed=seed))
     async with lane.load()(target) as run:

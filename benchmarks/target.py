@@ -20,6 +20,8 @@ from calls_async.models import Call
 if TYPE_CHECKING:
     from pathlib import Path
 
+UNSTEADY: Final = "too busy a machine"
+"""What a failure says that is no fault of the code."""
 KEY: Final = "sk_test_benchmark"
 HEADERS: Final = {"Authorization": f"Bearer {KEY}", "Accept": "application/json"}
 """What all of them send besides their own headers."""

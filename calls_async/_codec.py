@@ -31,19 +31,26 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeGuard, get_args
 import attrs
 import orjson
 from cattrs import ClassValidationError, Converter
+from cattrs.fns import identity
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
+from calls_async._quick import Hooks, reader_of
 from calls_async.errors import DecodeError, Violation
-from calls_async.models import Call, CallType, Extra, as_instant, copied, wire_names
+from calls_async.models import NO_EXTRA, Call, CallType, Extra, as_instant, copied, wire_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["decode_call", "structure_call", "unstructure_call"]
 
 
 class _RefusedError(Exception):
     """A value that the contract does not allow; the text says why."""
+
+
+# The quick pass stops at the first violation, and the slow one collects them all. What orjson
+# raises is a `ValueError` as well.
+_UNUSUAL: Final = (_RefusedError, KeyError, ValueError)
 
 
 # --- The public face -----------------------------------------------------------------------------
@@ -57,7 +64,11 @@ def decode_call(body: bytes) -> Call:
             be held (a lone surrogate, a number beyond a double, nesting beyond 1,024 levels), or
             breaks the contract. `raw` is the body.
     """
-    return _structured(_parsed(body), raw=body)
+    try:
+        return _structure(orjson.loads(body.removeprefix(BOM_UTF8)), Call)
+    except _UNUSUAL:
+        pass
+    return _explained(_parsed(body), raw=body)
 
 
 def structure_call(document: object) -> Call:
@@ -67,7 +78,12 @@ def structure_call(document: object) -> Call:
         DecodeError: The document breaks the contract; `violations` names every place.
     """
     # Copied, for a call keeps what it does not know, and the document is the caller's.
-    return _structured(copied(document), raw=b"")
+    document = copied(document)
+    try:
+        return _structure(document, Call)
+    except _UNUSUAL:
+        pass
+    return _explained(document, raw=b"")
 
 
 def unstructure_call(call: Call) -> dict[str, Any]:
@@ -112,11 +128,7 @@ def _refuse_constant(name: str) -> NoReturn:
 # --- Documents -----------------------------------------------------------------------------------
 
 
-def _structured(document: object, *, raw: bytes) -> Call:
-    try:
-        return _structure(document, Call)
-    except (_RefusedError, KeyError):
-        pass  # The quick pass stops at the first violation; the slow one collects them all.
+def _explained(document: object, *, raw: bytes) -> Call:
     violations: list[Violation] = []
     try:
         return _explain(document, Call)
@@ -225,6 +237,8 @@ def configure_converter(converter: Converter) -> None:
     converter.register_structure_hook_factory(_is_optional, _optional_reader)
     converter.register_structure_hook_factory(attrs.has, _object_reader)
 
+    for kind in (str | None, bool | None):
+        converter.register_unstructure_hook(kind, identity)  # which costs no call
     converter.register_unstructure_hook(datetime, _write_time)
     converter.register_unstructure_hook(CallType | str, _write_call_type)
     converter.register_unstructure_hook_factory(attrs.has, _object_writer)
@@ -278,14 +292,32 @@ def _object_reader(
             if value is None and empty is not None:
                 return empty
             raise _wrong("an object", value)
-        if known.issuperset(value):
-            return read(value, cls)
-        extra = {name: value[name] for name in value if name not in known}
-        if not all(isinstance(name, str) for name in extra):
-            raise _RefusedError("must have only strings as names")
-        return attrs.evolve(read(value, cls), extra=Extra.over(extra))
+        record, extra = read(value, cls), _unknown(value, known)
+        return attrs.evolve(record, extra=extra) if extra else record
 
-    return read_object
+    if converter.detailed_validation:
+        return read_object
+    hooks = Hooks(
+        hook_of=converter.get_structure_hook, as_is=_AS_IS, unknown=_unknown, as_parsed=_as_parsed
+    )
+    return reader_of(cls, read_object, hooks)
+
+
+_AS_IS: Final[dict[Any, type]] = {str: str, bool: bool, CallType | str: str}
+"""For a type, the class whose very instances its hook gives back as they are."""
+
+
+def _unknown(value: dict[Any, Any], known: frozenset[str]) -> Extra:
+    if known.issuperset(value):
+        return NO_EXTRA
+    extra = {name: value[name] for name in value if name not in known}
+    if not all(isinstance(name, str) for name in extra):
+        raise _RefusedError("must have only strings as names")
+    return Extra.over(extra)
+
+
+def _as_parsed(names: Iterable[str]) -> list[str]:
+    return list(orjson.loads(orjson.dumps(dict.fromkeys(names))))
 
 
 def _object_writer(

@@ -59,7 +59,7 @@ class Concurrency:
         # the maximum.
         self._proven = maximum
         self._usual = float("inf")  # seconds that an answer takes where there is no queue
-        self._ages_at = self.limit  # the limit by which it ages, and how much with each answer
+        self._ages_at: int = self.limit  # the limit by which it ages, and how much with each answer
         self._ages = 1.0 + AGING / self.limit**2
         self._slow = 0  # answers in a row that seem to have queued
         self._fastest = 0.0  # seconds that the fastest of them took

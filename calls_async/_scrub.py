@@ -47,7 +47,7 @@ def scrub(data: bytes, scrubbers: tuple[Scrubber, ...]) -> bytes:
     if len(data) <= _SHORT:
         # In lower case, and with one mark for whatever begins an escape.
         read = data.translate(_AT_A_GLANCE)
-        if read.find(_ESCAPED) < 0:
+        if _ESCAPED not in read:
             for scrubber in scrubbers:
                 if not scrubber.hints.isdisjoint(scrubber.looks[len(read)](read)):
                     break

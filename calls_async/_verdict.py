@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 import attrs
 from multidict import istr
@@ -206,12 +206,16 @@ def assess(
     request_id = headers.get(_REQUEST_ID)
     if request_id is not None:
         request_id = _scrubbed(request_id, scrub)
-    return _tuple(Done, (call, body, request_id, hint))
+    return _done(Done, (call, body, request_id, hint))
 
 
 _OK: Final = 200
 _REQUEST_ID: Final = istr("x-request-id")  # not to be folded with each answer
-_tuple: Final = tuple.__new__  # what `Done(...)` comes to, without a call in between
+# What `Done(...)` comes to, without a call in between.
+_done: Final = cast(
+    "Callable[[type[Done], tuple[Any, ...]], Done]",
+    tuple.__new__,  # pyright: ignore[reportUnknownMemberType]
+)
 
 _STATUS_ERRORS: Final[dict[int, type[StatusError]]] = {
     401: AuthenticationError,

@@ -160,7 +160,7 @@ class Extra(Mapping[str, Any]):  # noqa: PLW1641 (a dict has no hash either)
         return _rebuilt, _flat(self._members)
 
 
-_NO_EXTRA: Final = Extra({})
+NO_EXTRA: Final = Extra({})
 
 
 def _flat(members: dict[str, Any]) -> tuple[list[Any], list[tuple[int, Any, int]]]:
@@ -180,7 +180,7 @@ def _flat(members: dict[str, Any]) -> tuple[list[Any], list[tuple[int, Any, int]
 def _rebuilt(parts: list[Any], links: list[tuple[int, Any, int]]) -> Extra:
     for outer, key, inner in links:
         parts[outer][key] = parts[inner]
-    return Extra.over(parts[0]) if parts[0] else _NO_EXTRA
+    return Extra.over(parts[0]) if parts[0] else NO_EXTRA
 
 
 @cache
@@ -192,8 +192,8 @@ def wire_names(cls: type[attrs.AttrsInstance]) -> Mapping[str, str]:
 
 def _as_extra(members: Mapping[str, Any], record: attrs.AttrsInstance) -> Mapping[str, Any]:
     # All records without unknown members share one empty mapping, so that they pay nothing for it.
-    if members is _NO_EXTRA or not members:
-        return _NO_EXTRA
+    if members is NO_EXTRA or not members:
+        return NO_EXTRA
     # A documented member in here would be written twice, and one of the two values would be lost.
     cls = type(record)
     if documented := sorted(members.keys() & set(wire_names(cls).values())):
@@ -204,7 +204,7 @@ def _as_extra(members: Mapping[str, Any], record: attrs.AttrsInstance) -> Mappin
 def _extra() -> Any:
     # `hash=False`: the values may be lists and dicts. Equal records still have equal hashes.
     return attrs.field(
-        default=_NO_EXTRA, converter=attrs.Converter(_as_extra, takes_self=True), hash=False
+        default=NO_EXTRA, converter=attrs.Converter(_as_extra, takes_self=True), hash=False
     )
 
 

@@ -1,4 +1,8 @@
-"""httpx; it needs sniffio beside it: without, each lock looks for an event loop the slow way."""
+"""httpx; it needs sniffio beside it: without, each lock looks for an event loop the slow way.
+
+Its pool (httpcore's) looks at all connections for every request, and for each idle one of them at
+all of them again, so that what a call costs grows with the calls at once. No option changes that.
+"""
 
 from __future__ import annotations
 

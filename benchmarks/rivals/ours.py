@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from benchmarks.target import KEY, Run, Target
+from benchmarks.target import KEY, UNSTEADY, Run, Target
 from calls_async import CallsClient, Fetched, Limits
 from calls_async._transport import SessionTransport
 
@@ -42,7 +42,7 @@ async def opened(target: Target, transport: Transport) -> AsyncGenerator[CallsCl
         yield client
         seen = client.statistics()
     if seen.retries or seen.failed:
-        raise RuntimeError(f"the server was not healthy: {seen}")
+        raise RuntimeError(f"{UNSTEADY}: {seen.retries} retries, {seen.failed} failures")
 
 
 @asynccontextmanager

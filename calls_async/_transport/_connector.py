@@ -84,7 +84,7 @@ def ended_with_its_connection(
 ) -> Generator[None]:
     """Let reading the body fail when the connection is gone and the body is not complete."""
     # Where nothing is missing any more, it is not asked for the future: asyncio complains of an
-    # exception that this is given later, and that nobody looks at.
+    # exception that it is given later, and that nobody looks at.
     protocol = None if connection is None or content.is_eof() else connection.protocol
     lost = None if protocol is None else protocol.closed
     if lost is None:

@@ -1,138 +1,136 @@
 """Heads of answers; the rule: only what has one reading is read here, the rest is aiohttp's.
 
-Nearly all answers of a healthy server have the same few lines before their body, but for a date and
-a request id. So lines are remembered with what they mean, and a head is read by looking its lines
-up. That is a fifth of the work of a parser that builds a mapping of each, and it is no parser: what
-is not `HTTP/1.1 200 OK`, with fields as RFC 9110 writes them and exactly one length of the body, is
-left alone.
+A server's answers have the same few fields in the same order, with other values. So from a head
+that is well-formed and ordinary a pattern is made, which the next ones are held against: one match
+tells that a head is as RFC 9110 writes it, and finds the two values that are needed. That is a
+fifth of the work of a parser that makes a mapping of each, and it is no parser: what is not
+`HTTP/1.1 200 OK`, with exactly one length of the body and nothing else that says how the body is to
+be read, is left alone.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from multidict import CIMultiDict, MultiMapping
 
 from calls_async._headers import HINT_FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+    from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
 
-_BEGINNING: Final = b"HTTP/1.1 200 OK\r\n"
+_OK: Final = b"HTTP/1.1 200 OK"
+_END: Final = b"\r\n\r\n"
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_IN_VALUES: Final = bytes({0x09, *range(0x20, 0x7F), *range(0x80, 0x100)})
-_LENGTH: Final = re.compile(rb"[0-9]{1,15}")
-_MOST: Final = 64
-"""Fields of a head."""
-_LONGEST: Final = 8_000
-"""Bytes of a field; a little less than what aiohttp takes."""
-_LONGEST_KNOWN: Final = 512
-"""Bytes of a field that is remembered; a longer one says too much to come again."""
-_MOST_KNOWN: Final = 256
-"""Fields that are remembered. After so many, which a server with a new value in each answer soon
-has, all are learnt anew."""
+_LENGTH: Final = b"content-length"
+_REQUEST_ID: Final = b"x-request-id"
+_HINTS: Final = frozenset(name.lower().encode() for name in HINT_FIELDS)
 
-# What a field means; the length of the body stands for itself.
-_PLAIN: Final = -1
-_HINT: Final = -2
-_REQUEST_ID: Final = -3
-_BY_VALUE: Final = -4
-_UNUSUAL: Final = -5
+# What is matched is not tried again in another way (`++`), so a match takes one pass.
+_VALUE: Final = rb"[\t\x20-\x7e\x80-\xff]{0,8000}+"  # a little less than aiohttp takes
+_VALUES: Final = {
+    _LENGTH: rb"[\t ]*+(?P<length>[0-9]{1,15}+)[\t ]*+",
+    _REQUEST_ID: rb"(?P<request_id>%b)" % _VALUE,
+    # What says how the body is to be read, or what becomes of the connection, may only say that
+    # nothing is unusual about it.
+    b"connection": rb"[\t ]*+(?i:keep-alive)[\t ]*+",
+    b"proxy-connection": rb"[\t ]*+(?i:keep-alive)[\t ]*+",  # which aiohttp takes for the other
+    b"content-encoding": rb"[\t ]*+(?i:identity)[\t ]*+",
+}
+_UNUSUAL: Final = frozenset({
+    b"sec-websocket-key1",  # aiohttp refuses every head with it
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+})  # fmt: skip
 
-_HARMLESS: Final = {
-    b"connection": b"keep-alive",
-    b"content-encoding": b"identity",
-    b"proxy-connection": b"keep-alive",  # aiohttp's parser takes it for the one without a proxy
-    b"sec-websocket-key1": None,  # aiohttp refuses every head with it
-    b"trailer": None,
-    b"transfer-encoding": None,
-    b"upgrade": None,
-}
-"""Fields that say how the body is to be read, or what becomes of the connection after it; and the
-value with which they say that there is nothing unusual about it."""
-_NAMES: Final[dict[bytes, int]] = {
-    b"content-length": _BY_VALUE,
-    b"x-request-id": _REQUEST_ID,
-    **dict.fromkeys(_HARMLESS, _BY_VALUE),
-    **{name.lower().encode(): _HINT for name in HINT_FIELDS},
-}
+_MOST_FIELDS: Final = 64
+_LONGEST_NAMES: Final = 2_048
+"""Bytes of all names of a head together; a pattern takes ten times as many, and `re` keeps it."""
+_MOST_KINDS: Final = 16
+"""Kinds of heads that are known at a time. Behind one address there may be several servers, and a
+field may be there or not; the kind that came last is tried first."""
+_MOST_LEARNT: Final = 64
+"""Kinds that are learnt in all. To learn one takes as long as to read a hundred heads, so a server
+that orders its fields anew each time is left to aiohttp."""
+
+
+class _Kind(NamedTuple):
+    """Heads with the same fields in the same order.
+
+    Attributes:
+        match: What `re.Pattern.match` says of an answer.
+        groups: Where a match has the length and the request id.
+        silent: Whether none of the fields is a hint.
+    """
+
+    match: Callable[[bytes], re.Match[bytes] | None]
+    groups: tuple[int, int]
+    silent: bool
 
 
 class Heads:
     """Reads the heads of one server's answers."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, int] = {}
-        self._names: dict[bytes, int] = {}
+        self._kinds: list[_Kind] = []
+        self._learnt = 0
 
-    def read(self, head: bytes) -> tuple[int, Fields, bool] | None:
-        """Read a head.
+    def read(self, came: bytes) -> tuple[int, int, Fields, bool] | None:
+        """Read the head of an answer.
 
         Args:
-            head: All up to the empty line that ends it, without that.
+            came: The answer, as much of it as there is.
 
         Returns:
-            Of a 200 that is followed by a body of known length: that length in bytes, the header
-            fields, and whether none of them says anything about sending more. `None` if the head is
-            in any way unusual.
+            Of a 200 that is followed by a body of known length: where the body begins, that length
+            in bytes, the header fields, and whether none of them says anything about sending more.
+            `None` if the head is not complete, or in any way unusual.
         """
-        if not head.startswith(_BEGINNING):
-            return None
-        lines = head[len(_BEGINNING) :].split(b"\r\n")
-        if len(lines) > _MOST:
-            return None
-        length = -1
-        silent = True
-        request_id = None
-        known = self._known
-        for line in lines:
-            meaning = known.get(line)
-            if meaning is None:
-                meaning = self._learnt(line)
-            if meaning == _PLAIN:
-                continue
-            if meaning >= 0 and length < 0:
-                length = meaning
-            elif meaning == _REQUEST_ID:
-                request_id = request_id or line
-            elif meaning == _HINT:
-                silent = False
-            else:
-                return None
-        return None if length < 0 else (length, Fields(lines, request_id), silent)
+        for kind in self._kinds:
+            match, groups, silent = kind
+            if found := match(came):
+                if kind is not self._kinds[0]:
+                    self._kinds.remove(kind)
+                    self._kinds.insert(0, kind)
+                length, request_id = found.group(*groups)
+                begin = found.end()
+                return begin, int(length), Fields(came[: begin - 4], request_id), silent
+        return self.read(came) if self._learn(came) else None
 
-    def _learnt(self, line: bytes) -> int:
-        """What a line means that was not seen before, or is never the same."""
-        name, colon, value = line.partition(b":")
-        if not colon:
-            return _UNUSUAL
-        meaning = self._names.get(name)
-        if meaning is None:
-            if not _NAME.fullmatch(name):
-                return _UNUSUAL
-            meaning = _NAMES.get(name.lower(), _PLAIN)
-            _remember(self._names, name, meaning)
-        if len(line) > _LONGEST or value.translate(None, _IN_VALUES):
-            return _UNUSUAL
-        if meaning == _BY_VALUE:
-            meaning = _meaning_by_value(name.lower(), value.strip(b" \t").lower())
-        if meaning != _REQUEST_ID:
-            _remember(self._known, line, meaning)
-        return meaning
+    def _learn(self, came: bytes) -> bool:
+        """Whether it is a new kind of head, which can now be read."""
+        end = came.find(_END)
+        if end < 0 or self._learnt == _MOST_LEARNT:
+            return False
+        kind = _kind_of(came[:end])
+        if kind is None or not kind.match(came):
+            return False
+        self._learnt += 1
+        self._kinds = [kind, *self._kinds][:_MOST_KINDS]
+        return True
 
 
-def _remember(known: dict[bytes, int], text: bytes, meaning: int) -> None:
-    if len(text) <= _LONGEST_KNOWN:
-        if len(known) >= _MOST_KNOWN:
-            known.clear()
-        known[text] = meaning
-
-
-def _meaning_by_value(name: bytes, value: bytes) -> int:
-    if name == b"content-length":
-        return int(value) if _LENGTH.fullmatch(value) else _UNUSUAL
-    return _PLAIN if value == _HARMLESS[name] else _UNUSUAL
+def _kind_of(head: bytes) -> _Kind | None:
+    first, *lines = head.split(b"\r\n")
+    names = [line.partition(b":")[0] for line in lines]
+    known = [name.lower() for name in names]
+    if first != _OK or len(names) > _MOST_FIELDS or sum(map(len, names)) > _LONGEST_NAMES:
+        return None
+    if not all(map(_NAME.fullmatch, names)):
+        return None
+    if known.count(_LENGTH) != 1 or not _UNUSUAL.isdisjoint(known):
+        return None
+    values = _VALUES.copy()
+    fields: list[bytes] = []
+    for name, lower in zip(names, known, strict=True):
+        fields.append(re.escape(name) + b":" + values.get(lower, _VALUE))
+        values.pop(_REQUEST_ID if lower == _REQUEST_ID else b"", None)  # the first one counts
+    absent = b"" if _REQUEST_ID in known else b"(?P<request_id>){0}"
+    pattern = re.compile(b"\r\n".join((re.escape(_OK), *fields)) + absent + re.escape(_END))
+    groups = pattern.groupindex
+    return _Kind(pattern.match, (groups["length"], groups["request_id"]), _HINTS.isdisjoint(known))
 
 
 _REQUIRED: Final = object()
@@ -142,21 +140,21 @@ class Fields(MultiMapping[str]):
     """The fields of a head, taken apart when somebody looks at them.
 
     Args:
-        lines: The lines, each one field.
-        request_id: The line with the request id, the one field that is asked for each time.
+        head: The head, without the empty line that ends it.
+        request_id: The request id's value, the one that is asked for each time.
     """
 
-    __slots__ = ("_lines", "_parsed", "_request_id")
+    __slots__ = ("_head", "_parsed", "_request_id")
 
-    def __init__(self, lines: list[bytes], request_id: bytes | None) -> None:
-        self._lines = lines
+    def __init__(self, head: bytes, request_id: bytes | None) -> None:
+        self._head = head
         self._request_id = request_id
         self._parsed: CIMultiDict[str] | None = None
 
     def get(self, key: str, default: Any = None) -> Any:
         """The first value of a field; `default` if there is none."""
         if key == "x-request-id":
-            return default if self._request_id is None else _value(self._request_id)
+            return default if self._request_id is None else _text(self._request_id)
         return self._fields.get(key, default)
 
     def getall(self, key: str, default: Any = _REQUIRED) -> Any:
@@ -177,7 +175,7 @@ class Fields(MultiMapping[str]):
         return iter(self._fields)
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._fields)
 
     # What a mapping makes of `__iter__` has the first value of a repeated field each time.
     def keys(self) -> KeysView[str]:
@@ -195,12 +193,11 @@ class Fields(MultiMapping[str]):
     @property
     def _fields(self) -> CIMultiDict[str]:
         if self._parsed is None:
-            self._parsed = CIMultiDict(
-                (line.partition(b":")[0].decode(), _value(line)) for line in self._lines
-            )
+            fields = [line.partition(b":") for line in self._head.split(b"\r\n")[1:]]
+            self._parsed = CIMultiDict((name.decode(), _text(value)) for name, _, value in fields)
         return self._parsed
 
 
-def _value(line: bytes) -> str:
+def _text(value: bytes) -> str:
     # As aiohttp decodes them: bytes that are no UTF-8 become lone surrogates.
-    return line.partition(b":")[2].strip(b" \t").decode(errors="surrogateescape")
+    return value.strip(b" \t").decode(errors="surrogateescape")

@@ -30,7 +30,7 @@ from calls_async._transport._session import UNTIMED, close_all
 from calls_async._transport._translate import lost, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from ssl import SSLContext
 
     from calls_async._secret import ApiKey
@@ -83,18 +83,11 @@ class LaneTransport:
         pool = self._pool
         if pool is None or fresh:
             pool = self._renewed()
-        idle = pool.idle
         link = None
         pool.users += 1
         try:
-            while idle:
-                link = idle.pop()
-                if not link.transport.is_closing():
-                    break
-                link.close()  # it is lost, and will hear of it in this turn of the loop
-            else:
-                link = await self._connected(pool)
-            waiter = pool.loop.create_future()
+            link = pool.taken() or await self._connected(pool)
+            waiter = pool.create_future()
             link.expect(waiter)
             # One expression, because tools that show a frame's locals would show the key.
             link.transport.write(
@@ -113,7 +106,10 @@ class LaneTransport:
                 raise
             return translated(exc, key)
         else:
-            pool.keep(link)
+            if link.usable and not pool.is_retired:
+                pool.idle.append(link)
+            else:
+                link.close()
             return answer
         finally:
             pool.users -= 1
@@ -123,6 +119,7 @@ class LaneTransport:
     async def _connected(self, pool: _Pool) -> Link:
         """A connection that nobody uses: one of the connector's idle ones, or a new one."""
         connection = await pool.connector.connect(pool.request, [], UNTIMED)
+        pool.watch()
         return Link(lent(connection), self._heads, self._max_body_bytes, pool.forget)
 
     async def _read(self, link: Link, request: aiohttp.ClientRequest) -> Answer | TransportError:
@@ -185,17 +182,21 @@ class _Pool:
     """The connections that are trusted alike.
 
     Attributes:
-        loop: The event loop.
         connector: Where they come from.
         request: What all requests have in common, as aiohttp writes it.
         before: A request's text up to the id.
         after: Its text from there to the key.
         idle: Those that nobody uses; the one used last is used next, so that the others may rest.
         users: Requests under way.
+        is_retired: Whether none is to be used again.
+        create_future: Makes what a request waits for.
+
+    Args:
+        loop: The event loop.
+        request: See above.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, request: aiohttp.ClientRequest) -> None:
-        self.loop = loop
         self.connector = Connector()
         self.request = request
         self.before = f"{request.method} {request.url.raw_path_qs}"
@@ -204,17 +205,24 @@ class _Pool:
         self.after = f" HTTP/1.1\r\n{lines}"
         self.idle: list[Link] = []
         self.users = 0
-        self._retired = False
+        self.is_retired = False
+        self.create_future: Callable[[], asyncio.Future[Answer | None]] = loop.create_future
+        self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
 
-    def keep(self, link: Link) -> None:
-        """Have a connection whose request is over."""
-        if self._retired or not link.usable:
-            link.close()
-            return
-        self.idle.append(link)
+    def watch(self) -> None:
+        """See to it that connections which rest are given back."""
         if self._timer is None:
-            self._timer = self.loop.call_later(_REST, self._rest)
+            self._timer = self._loop.call_later(_REST, self._rest)
+
+    def taken(self) -> Link | None:
+        """A connection that was idle; `None` if there is none."""
+        while self.idle:
+            link = self.idle.pop()
+            if not link.transport.is_closing():
+                return link
+            link.close()  # it is lost, and will hear of it in this turn of the loop
+        return None
 
     def forget(self, link: Link) -> None:
         """Use a connection no longer: it is lost, or something came on it unasked."""
@@ -223,7 +231,7 @@ class _Pool:
 
     def retire(self) -> None:
         """Keep no connection any more; who closes the connector waits until all are gone."""
-        self._retired = True
+        self.is_retired = True
         if self._timer is not None:
             self._timer.cancel()
         while self.idle:
@@ -237,8 +245,8 @@ class _Pool:
             if link.rested:
                 link.give_back()
             link.rested = True
-        if self.idle:
-            self._timer = self.loop.call_later(_REST, self._rest)
+        if self.idle or self.users:
+            self.watch()
 
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ parser, and ends in the errors, of the ordinary path.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from calls_async._wire import Answer
@@ -21,11 +22,15 @@ if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
 
-    from calls_async._transport._head import Heads
+    from calls_async._transport._head import Fields, Heads
 
 _ROOM: Final = 16_384
 """Bytes that are received at once: some records, and no more than the allocator has at hand."""
-_END: Final = b"\r\n\r\n"
+_answer: Final[Callable[[tuple[int, Fields, bytes, bool]], Answer]] = partial(
+    tuple.__new__,  # pyright: ignore[reportUnknownMemberType] (its stub leaves the elements open)
+    Answer,
+)
+"""An `Answer` without the detour through its own `__new__`, which is written in Python."""
 
 
 class Link(asyncio.BufferedProtocol):
@@ -109,25 +114,20 @@ class Link(asyncio.BufferedProtocol):
         if waiter is None or self._came:
             self._more(waiter, nbytes)
             return
-        end = self._buffer.find(_END, 0, nbytes)
-        if end >= 0:
-            head = self._heads.read(bytes(self._view[:end]))
-            if head is not None and head[0] <= self._most:
-                length, fields, silent = head
-                end += len(_END)
-                whole = end + length
-                if whole == nbytes:
-                    self._waiter = None
-                    if not waiter.done():
-                        waiter.set_result(
-                            Answer(200, fields, bytes(self._view[end:nbytes]), silent)
-                        )
-                    return
-                if whole > nbytes:
-                    self._came += self._view[:nbytes]
-                    self._whole = whole
-                    return
-        self._let_read(waiter, bytes(self._view[:nbytes]))
+        came = bytes(self._view[:nbytes])
+        read = self._heads.read(came)
+        if read is not None:
+            begin, length, fields, silent = read
+            self._whole = begin + length
+            if self._whole == nbytes:
+                self._waiter = None
+                if not waiter.done():
+                    waiter.set_result(_answer((200, fields, came[begin:], silent)))
+                return
+            if self._whole > nbytes and length <= self._most:
+                self._came += came
+                return
+        self._let_read(waiter, came)
 
     def _more(self, waiter: asyncio.Future[Answer | None] | None, nbytes: int) -> None:
         """More of an answer has arrived, or something that nobody asked for."""
@@ -135,21 +135,18 @@ class Link(asyncio.BufferedProtocol):
             self._on_lost(self)
             self.close()
             return
-        came = self._came
-        came += self._view[:nbytes]
-        if len(came) < self._whole:
+        self._came += self._view[:nbytes]
+        if len(self._came) < self._whole:
             return
-        end = came.find(_END)
-        head = self._heads.read(bytes(came[:end]))
-        if head is None or len(came) > self._whole:
-            self._let_read(waiter, self._taken())
+        came, self._came = bytes(self._came), bytearray()
+        read = self._heads.read(came)
+        if read is None or len(came) > self._whole:
+            self._let_read(waiter, came)
             return
-        _, fields, silent = head
-        body = bytes(memoryview(came)[end + len(_END) :])
-        self._came = bytearray()
+        begin, _, fields, silent = read
         self._waiter = None
         if not waiter.done():
-            waiter.set_result(Answer(200, fields, body, silent))
+            waiter.set_result(_answer((200, fields, came[begin:], silent)))
 
     def eof_received(self) -> None:
         """The server will send no more."""

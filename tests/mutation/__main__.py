@@ -35,6 +35,7 @@ TESTS: Final = {
     "_headers": ("unit/test_headers.py", "property/test_headers_total.py"),
     "_ids": ("unit/test_ids.py", "property/test_ids_laws.py"),
     "_codec": ("unit/test_codec.py", "unit/test_models.py", "property/test_codec_laws.py"),
+    "_quick": ("unit/test_quick.py",),
     "_secret": ("unit/test_secret.py",),
     "_scrub": ("unit/test_secret.py",),
     "config": ("unit/test_config.py",),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from itertools import pairwise
+from math import inf
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from calls_async._budget import CAPACITY, COST_TRANSIENT, GRANT_INTERVAL, RetryBudget
-from calls_async._concurrency import TOLERATED, Concurrency
+from calls_async._concurrency import AGING, SLOWER, TOLERATED, Concurrency
 from calls_async._gate import Gate
 from calls_async._outage import Outage
 
@@ -69,6 +70,36 @@ def test_one_wave_cuts_the_limit_once(history, wave):
     for took in sorted(wave):
         concurrency.overloaded(started=started, now=started + took)
     assert concurrency.limit == max(1, before * 9 // 10)
+
+
+class PlainConcurrency(Concurrency):
+    """A success as the rule has it, with nothing remembered and nothing left out."""
+
+    def succeeded(self, in_flight, started, now):
+        took = now - started
+        self._usual = min(took, self._usual * (1.0 + AGING / self.limit**2))
+        if took > self._usual + TOLERATED and took > SLOWER * self._usual:
+            self._queued(started, now)
+            return
+        self._slow = 0
+        if in_flight < self.limit * 9 // 10:
+            return
+        self._proven = self.limit
+        self._successes += 1
+        if self.limit < self._slow_start_to or self._successes >= self.limit:
+            self.limit = min(self.limit + 1, self._maximum)
+            self._successes = 0
+
+
+@given(maximum=st.integers(1, 100), history=st.lists(signals, max_size=200))
+def test_what_is_remembered_changes_no_decision(maximum, history):
+    """After each signal of any history the limit is what it is without any shortcut."""
+    quick, plain = Concurrency(maximum), PlainConcurrency(maximum)
+    for signal, about in history:
+        tell(quick, signal, about)
+        tell(plain, signal, about)
+        assert quick.limit == plain.limit
+        assert quick._usual == plain._usual
 
 
 # --- Retry budget --------------------------------------------------------------------------------
@@ -204,6 +235,36 @@ def test_probes_come_every_one_to_four_seconds(began, draws, lateness):
         assert not outage.may_probe(last)
         probes.append(last)
     assert sum(at < began + 60.0 for at in probes) <= 31
+
+
+class PlainOutage(Outage):
+    """An answer as the rule has it: whatever was, is forgotten."""
+
+    def answered(self, now):
+        ended = self.holding
+        self.holding, self.since, self.next_probe = False, None, inf
+        self._failures, self._last_answer = 0, now
+        return ended
+
+
+outage_signals = st.tuples(st.sampled_from(["answer", "failure", "last", "probe"]), steps, steps)
+
+
+@given(history=st.lists(outage_signals, max_size=80))
+def test_an_answer_where_all_is_well_changes_nothing_else(history):
+    """After each signal of any history the state is what it is without any shortcut."""
+    quick, plain = Outage(), PlainOutage()
+    now = 100.0
+    for signal, wait, took in history:
+        now += wait
+        for outage in (quick, plain):
+            if signal == "answer":
+                outage.answered(now)
+            elif signal != "probe":
+                outage.failed(started=now - took, now=now, lasting=signal == "last")
+            elif outage.holding:
+                outage.probe_started(now, 0.5)
+        assert vars(quick) == vars(plain)
 
 
 @given(

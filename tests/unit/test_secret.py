@@ -240,7 +240,10 @@ def scrubbed_at_length(key, data):
     return key.scrub(ahead + b" " + data)[len(ahead) + 1 :]
 
 
-pasts = st.lists(st.text("abz%&\\;x4142=+/-", min_size=1, max_size=14), min_size=1, max_size=3)
+some_secrets = st.text("abz%&\\;x4142=+/-", min_size=1, max_size=14) | st.text(
+    "0123456789abcdefAF-", min_size=1, max_size=14
+)
+pasts = st.lists(some_secrets, min_size=1, max_size=3)
 
 
 @given(secrets_=pasts, data=st.data())
@@ -253,7 +256,7 @@ def test_a_first_look_overlooks_nothing(secrets_, data):
     parts += [part.upper() for part in parts] + [part.encode().hex() for part in parts]
     parts += [part[:6] for part in parts] + [b64encode(part.encode()).decode() for part in parts]
     text = "".join(
-        data.draw(st.lists(st.sampled_from(parts) | st.text("abcz%41&-.", max_size=5), max_size=8))
+        data.draw(st.lists(st.sampled_from(parts) | st.text("abcf%41&-.", max_size=5), max_size=8))
     )
     short = text.encode()[:64]
     assert key.scrub(short) == scrubbed_at_length(key, short)

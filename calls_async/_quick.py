@@ -1,0 +1,288 @@
+"""Reading the ordinary document in straight lines; the rule: what is unusual is the hook's to read.
+
+`reader_of` writes the code that reads a class, from the class's own fields, and compiles it once.
+The code takes a value as it is where that is plainly right: a string where a string belongs, a time
+in the form that the page shows. Any other value, and any other kind of object, it hands to the hook
+that reads it otherwise (cattrs' hook, in the codec). So one place says what a value means. A reader
+gives what the hook of its class gives. Where that refuses, it raises what a hook raised, `KeyError`
+or `ValueError`, at the first thing that is wrong: who wants to know all of it asks the hook.
+"""
+
+from __future__ import annotations
+
+import linecache
+from datetime import datetime
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args, get_type_hints
+
+import attrs
+
+from calls_async.models import wire_names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from calls_async.models import Extra
+
+Hook: TypeAlias = "Callable[[object, Any], Any]"
+"""Reads a value of a type and is called with both, as cattrs does."""
+
+
+@attrs.frozen(kw_only=True)
+class Hooks:
+    """What a reader leaves to others.
+
+    Attributes:
+        hook_of: The hook that reads the values of a type.
+        as_is: For a type, the class whose very instances its hook gives back as they are.
+        unknown: What a document has besides the documented names.
+        as_parsed: The strings that the JSON parser makes of these names. orjson keeps the names
+            that it met and gives the same string again, and a dict is quicker with a key that is
+            the very string than with one that is equal.
+    """
+
+    hook_of: Callable[[Any], Hook]
+    as_is: Mapping[Any, type]
+    unknown: Callable[[dict[Any, Any], frozenset[str]], Extra]
+    as_parsed: Callable[[Iterable[str]], list[str]]
+
+
+def reader_of(cls: type[attrs.AttrsInstance], law: Hook, hooks: Hooks) -> Hook:
+    """A hook that reads what `law` reads.
+
+    It is `law` itself where to make an instance is more than to set its attributes.
+
+    Args:
+        cls: A class of records. Unknown members go to its attribute `extra`.
+        law: The hook of `cls` for all that is unusual.
+        hooks: The hooks of its members.
+    """
+    if not _is_plain(cls):
+        return law
+    members = _members_of(cls, hooks)
+    room: dict[str, Any] = {
+        "law": law,
+        "cls": cls,
+        "unfinished": _unfinished(cls),
+        "known": frozenset(member.key for member in members),
+        "unknown": hooks.unknown,
+        "no_extra": attrs.fields_dict(cls)["extra"].default,
+        "are_usual": are_usual,
+        "usual_times": usual_times(sum(member.is_time for member in members)),
+        "a_time": A_TIME,
+        "instant": datetime.fromisoformat,
+    }
+    for member in members:
+        room[f"key_{member.name}"] = member.key
+        room[f"type_{member.name}"] = member.type
+        room[f"hook_{member.name}"] = member.hook
+        room[f"convert_{member.name}"] = member.convert
+        room[f"default_{member.name}"] = member.default
+    source = "\n".join(_lines(members)) + "\n"
+    name = f"<reader of {cls.__module__}.{cls.__qualname__}>"
+    # For tracebacks and debuggers, as attrs does for the methods that it writes.
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    exec(compile(source, name, "exec"), room)  # noqa: S102 (nothing in it comes from outside)
+    read: Hook = room["read"]
+    return read
+
+
+# --- Times ---------------------------------------------------------------------------------------
+
+A_TIME: Final = "2000-01-01T00:00:00.000Z"
+"""A time in the usual form."""
+_DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
+
+
+def usual_times(count: int) -> bytes:
+    """What so many times in the usual form look like, for `are_usual`."""
+    return "|".join([A_TIME] * count).encode().translate(_DIGITS)
+
+
+def are_usual(times: tuple[Any, ...], usual: bytes) -> bool:
+    """Whether each value is a string in the form of `A_TIME`, with ASCII digits.
+
+    All times of a record are judged at once, which costs hardly more than to judge one. A value
+    cannot pass as half a time that its neighbour completes, for then the text would have a bar too
+    many. `datetime.fromisoformat` is left to say which days and hours exist. Hour 24, which it
+    takes from Python 3.13 on, is not usual.
+
+    Args:
+        times: The values.
+        usual: `usual_times` of as many.
+    """
+    try:
+        text = "|".join(times)
+        return text.encode().translate(_DIGITS) == usual and "T24" not in text
+    except (TypeError, UnicodeEncodeError):
+        return False
+
+
+# --- Instances -----------------------------------------------------------------------------------
+
+
+def _unfinished(cls: type[Any]) -> type[Any]:
+    """The same class, but not frozen; its instances are yet to become those of `cls`.
+
+    The `__init__` of a frozen class calls `object.__setattr__` and the converter for each
+    attribute, which is most of what a record costs. An instance of this class is filled by plain
+    assignments, and then `cls` is assigned to its `__class__`. Python allows that because a
+    subclass without slots of its own has the layout of its base; it would raise a `TypeError`
+    otherwise. (Two classes with equal slots do not do: with `__weakref__` among them Python takes
+    their layouts for different.)
+    """
+    members = {
+        "__slots__": (),
+        "__init__": object.__init__,
+        # Both, for then Python sets an attribute without looking for a method.
+        "__setattr__": object.__setattr__,
+        "__delattr__": object.__delattr__,
+    }
+    return type(f"_Unfinished{cls.__name__}", (cls,), members)
+
+
+def _is_plain(cls: type[Any]) -> bool:
+    return not (
+        cls.__dictoffset__
+        or hasattr(cls, "__attrs_pre_init__")
+        or hasattr(cls, "__attrs_post_init__")
+        or any(_is_involved(field) for field in attrs.fields(cls))
+    )
+
+
+def _is_involved(field: Any) -> bool:
+    """Whether an attribute needs more than its value.
+
+    The converter of `extra` may take the record: what it does, `Hooks.unknown` has done.
+    """
+    factory: Any = attrs.Factory  # a class, though its stub shows a function
+    return (
+        not field.init
+        or field.validator is not None
+        or isinstance(field.default, factory)
+        or (isinstance(field.converter, attrs.Converter) and field.name != "extra")
+    )
+
+
+# --- Members -------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class _Member:
+    name: str
+    key: str
+    type: Any
+    hook: Hook
+    exact: str | None
+    nullable: bool
+    is_time: bool
+    convert: Callable[[Any], Any] | None
+    required: bool
+    default: Any
+
+
+def _members_of(cls: type[attrs.AttrsInstance], hooks: Hooks) -> list[_Member]:
+    names = wire_names(cls)
+    keys = dict(zip(names, hooks.as_parsed(names.values()), strict=True))
+    types = get_type_hints(cls)
+    return [
+        _member(field, keys[field.name], types[field.name], hooks)
+        for field in attrs.fields(cls)
+        if field.name in names
+    ]
+
+
+def _member(field: Any, key: str, kind: Any, hooks: Hooks) -> _Member:
+    inner = _without_none(kind)
+    is_time = inner is datetime
+    return _Member(
+        name=field.name,
+        key=key,
+        type=kind,
+        hook=hooks.hook_of(kind),
+        exact=hooks.as_is[inner].__name__ if inner in hooks.as_is else None,
+        nullable=inner is not kind,
+        is_time=is_time,
+        # What a time's converter makes, in UTC or with a fixed offset, is what its hook gives.
+        convert=None if is_time else field.converter,
+        required=field.default is attrs.NOTHING,
+        default=field.default,
+    )
+
+
+def _without_none(kind: Any) -> Any:
+    args = [arg for arg in get_args(kind) if arg is not NoneType]
+    return args[0] if len(args) == 1 and NoneType in get_args(kind) else kind
+
+
+# --- The code ------------------------------------------------------------------------------------
+
+
+def _lines(members: list[_Member]) -> Iterator[str]:
+    yield "def read(document, kind):"
+    yield "    if type(document) is not dict:"
+    yield "        return law(document, kind)"
+    yield "    extra = None"
+    yield f"    if len(document) == {len(members)}:"
+    yield "        try:"
+    for member in members:
+        yield f"            {member.name}_ = document[key_{member.name}]"
+    yield "            extra = no_extra"
+    yield "        except KeyError:"
+    yield "            pass"  # as many are missing as are unknown
+    yield "    if extra is None:"
+    for member in members:
+        key, default = f"key_{member.name}", f"default_{member.name}"
+        found = f"document[{key}]" if member.required else f"document.get({key}, {default})"
+        yield f"        {member.name}_ = {found}"
+    yield "        extra = unknown(document, known)"
+    for member in members:
+        if not member.is_time:
+            yield from _value(member)
+    if times := [member for member in members if member.is_time]:
+        yield from _times(times)
+    yield "    record = unfinished()"
+    for member in members:
+        yield f"    record.{member.name} = {member.name}_"
+    yield "    record.extra = extra"
+    yield "    record.__class__ = cls"
+    yield "    return record"
+
+
+def _value(member: _Member) -> Iterator[str]:
+    value = f"{member.name}_"
+    if member.exact:
+        unless_null = f" and {value} is not None" if member.nullable else ""
+        yield f"    if type({value}) is not {member.exact}{unless_null}:"
+        yield f"        {_hooked(member)}"
+    else:
+        yield f"    {_hooked(member)}"
+    if member.convert:
+        yield f"    {value} = convert_{member.name}({value})"
+
+
+def _times(times: list[_Member]) -> Iterator[str]:
+    yield "    if are_usual(("
+    for member in times:
+        value = f"{member.name}_"
+        yield (
+            f"        {value} if {value} is not None else a_time,"
+            if member.nullable
+            else (f"        {value},")
+        )
+    yield "    ), usual_times):"
+    for member in times:
+        value = f"{member.name}_"
+        if member.nullable:
+            yield f"        if {value} is not None:"
+            yield f"            {value} = instant({value})"
+        else:
+            yield f"        {value} = instant({value})"
+    yield "    else:"
+    for member in times:
+        yield f"        {_hooked(member)}"
+
+
+def _hooked(member: _Member) -> str:
+    name = member.name
+    return f"{name}_ = hook_{name}({name}_, type_{name})"
