@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args, get_type_hint
 
 import attrs
 
+from calls_async._unfrozen import unfrozen
 from calls_async.models import wire_names
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def reader_of(cls: type[attrs.AttrsInstance], law: Hook, hooks: Hooks) -> Hook:
     room: dict[str, Any] = {
         "law": law,
         "cls": cls,
-        "unfinished": _unfinished(cls),
+        "unfrozen": unfrozen(cls),
         "known": frozenset(member.key for member in members),
         "unknown": hooks.unknown,
         "no_extra": attrs.fields_dict(cls)["extra"].default,
@@ -119,26 +120,6 @@ def are_usual(times: tuple[Any, ...], usual: bytes) -> bool:
 
 
 # --- Instances -----------------------------------------------------------------------------------
-
-
-def _unfinished(cls: type[Any]) -> type[Any]:
-    """The same class, but not frozen; its instances are yet to become those of `cls`.
-
-    The `__init__` of a frozen class calls `object.__setattr__` and the converter for each
-    attribute, which is most of what a record costs. An instance of this class is filled by plain
-    assignments, and then `cls` is assigned to its `__class__`. Python allows that because a
-    subclass without slots of its own has the layout of its base; it would raise a `TypeError`
-    otherwise. (Two classes with equal slots do not do: with `__weakref__` among them Python takes
-    their layouts for different.)
-    """
-    members = {
-        "__slots__": (),
-        "__init__": object.__init__,
-        # Both, for then Python sets an attribute without looking for a method.
-        "__setattr__": object.__setattr__,
-        "__delattr__": object.__delattr__,
-    }
-    return type(f"_Unfinished{cls.__name__}", (cls,), members)
 
 
 def _is_plain(cls: type[Any]) -> bool:
@@ -241,7 +222,7 @@ def _lines(members: list[_Member]) -> Iterator[str]:
             yield from _value(member)
     if times := [member for member in members if member.is_time]:
         yield from _times(times)
-    yield "    record = unfinished()"
+    yield "    record = unfrozen()"
     for member in members:
         yield f"    record.{member.name} = {member.name}_"
     yield "    record.extra = extra"

@@ -41,6 +41,7 @@ TESTS: Final = {
     "config": ("unit/test_config.py",),
     "errors": ("unit/test_errors.py",),
     "outcomes": ("unit/test_outcomes.py",),
+    "_unfrozen": ("unit/test_outcomes.py", "unit/test_quick.py"),
     "events": ("unit/test_outcomes.py",),
     "models": ("unit/test_models.py", "unit/test_codec.py"),
     "_wire": ("unit/test_verdict.py",),
