@@ -116,7 +116,7 @@ class Link(asyncio.BufferedProtocol):
             return
         came = bytes(self._view[:nbytes])
         read = self._heads.read(came)
-        if read is not None:
+        if read is not None and read[1] <= self._most:
             begin, length, fields, silent = read
             self._whole = begin + length
             if self._whole == nbytes:
@@ -124,7 +124,7 @@ class Link(asyncio.BufferedProtocol):
                 if not waiter.done():
                     waiter.set_result(_answer((200, fields, came[begin:], silent)))
                 return
-            if self._whole > nbytes and length <= self._most:
+            if self._whole > nbytes:
                 self._came += came
                 return
         self._let_read(waiter, came)

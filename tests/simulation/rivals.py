@@ -166,7 +166,7 @@ class Fixed:
     def __init__(self, maximum: int) -> None:
         self.limit = maximum
 
-    def succeeded(self, in_flight: int, *, started: float, now: float) -> None:
+    def succeeded(self, in_flight: int, started: float, now: float) -> None:
         pass
 
     def overloaded(self, *, started: float, now: float) -> None:
@@ -179,7 +179,7 @@ class Fixed:
 class Aimd(Concurrency):
     """The client's own limit, blind to how long answers take."""
 
-    def succeeded(self, in_flight: int, *, started: float, now: float) -> None:  # noqa: ARG002
+    def succeeded(self, in_flight: int, started: float, now: float) -> None:  # noqa: ARG002
         super().succeeded(in_flight, started=now, now=now)
 
 
@@ -208,7 +208,7 @@ class Gradient2(Fixed):
         self._most_in_flight = 0
         self._until = 0.0
 
-    def succeeded(self, in_flight: int, *, started: float, now: float) -> None:
+    def succeeded(self, in_flight: int, started: float, now: float) -> None:
         self._sum += now - started
         self._count += 1
         self._most_in_flight = max(self._most_in_flight, in_flight)
@@ -243,7 +243,7 @@ class Vegas(Fixed):
         self._base = math.inf
         self._seen = 0
 
-    def succeeded(self, in_flight: int, *, started: float, now: float) -> None:
+    def succeeded(self, in_flight: int, started: float, now: float) -> None:
         took = now - started
         self._seen += 1
         if self._seen >= self.PROBE * self.limit or took < self._base:
