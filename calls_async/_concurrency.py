@@ -15,6 +15,12 @@ proportion, which drains a queue of that length. A single fast answer among them
 none: in a queue all have to wait, while a slow answer, or a third of them, may say more about these
 ids. A timeout is a slow answer, too.
 
+Whose queue: an answer also waits in this process, for its turn in an event loop that is busy with a
+thousand others. That is no reason to send less. So before a queue is believed in, it is asked how
+long a turn of the loop takes, and two of them are taken off: in one the answer waits to be read, in
+the other who waits for it. And a pause, of this process or of the server, delays all that is in
+flight, once. A queue also delays what is sent when its first answers have come.
+
 How long answers used to take is the fastest one seen, and it ages: the lower the limit, the faster,
 because a slowness that is left at a limit of two is not this client's own. So a server that has
 become slower for good is soon taken as it is. docs/explanation/concurrency.md compares this with
@@ -23,7 +29,10 @@ AIMD alone and with gradient limits.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 START: Final = 20
 """The limit to begin with, unless the maximum is lower."""
@@ -35,6 +44,10 @@ TOLERATED: Final = 0.05
 about itself when it is busy."""
 ENOUGH: Final = 4
 """Slow answers in a row that are a queue, at least; half a limit's worth where that is more."""
+SUSPICIOUS: Final = ENOUGH // 2
+"""Slow answers in a row at which it is asked how busy this process is."""
+TURNS: Final = 2
+"""Turns of the event loop that an answer waits at most: to be read, and to be handed over."""
 AGING: Final = 0.01
 """By what part of itself, divided by the limit, the usual duration grows with each limit's worth of
 answers. The limit grows by one meanwhile, so a queue of one's own grows a hundred times as fast."""
@@ -45,9 +58,11 @@ class Concurrency:
 
     Args:
         maximum: The most requests at once that the user allows.
+        on_suspicion: Called when answers seem to queue, to have `lagged` called soon; `None`: this
+            process is never busy.
     """
 
-    def __init__(self, maximum: int) -> None:
+    def __init__(self, maximum: int, on_suspicion: Callable[[], None] | None = None) -> None:
         self.limit = min(START, maximum)
         """How many requests may be in flight now."""
         self._maximum = maximum
@@ -63,7 +78,10 @@ class Concurrency:
         self._ages = 1.0 + AGING / self.limit**2
         self._slow = 0  # answers in a row that seem to have queued
         self._fastest = 0.0  # seconds that the fastest of them took
+        self._since = 0.0  # when the first of them came
         self._enough = ENOUGH  # of them, which are a queue
+        self._on_suspicion = on_suspicion
+        self._lag: float | None = 0.0  # seconds that a turn of the loop takes; `None`: not yet known
 
     def succeeded(self, in_flight: int, started: float, now: float) -> None:
         """Note a success, which may raise the limit, or show a queue.
@@ -109,25 +127,46 @@ class Concurrency:
             now: The time, in seconds of the same clock.
         """
         took = now - started
-        if took > self._usual + TOLERATED and took > SLOWER * self._usual:  # a timeout, mostly
-            self._queued(started, now)
+        if self._is_slow(took, self._usual):  # a timeout, mostly
+            self._queued(started, now, timed_out=True)
         if started > self._last_cut:
             self._cut(now, max(1, self.limit * 9 // 10))
 
-    def _queued(self, started: float, now: float) -> None:
+    def _queued(self, started: float, now: float, *, timed_out: bool = False) -> None:
         """Note an answer that seems to have queued; after enough in a row, drain the queue."""
         if started <= self._drained:  # it met the queue that is being drained
             return
         took = now - started
         if not self._slow:
             self._fastest = took
+            self._since = now
             self._enough = max(ENOUGH, self.limit // 2)
         self._fastest = min(took, self._fastest)
         self._slow += 1
-        if self._slow >= self._enough:
+        if self._slow == SUSPICIOUS and self._on_suspicion is not None:
+            self._lag = None
+            self._on_suspicion()
+        if self._slow < self._enough or self._lag is None:
+            return
+        # A timeout has waited for so long that no pause explains it, and another would take as long.
+        if timed_out or started >= self._since:
             self._slow = 0
-            self._drained = now
-            self._cut(now, max(1, int(self.limit * self._usual / self._fastest)))
+            took = self._fastest - TURNS * self._lag
+            if self._is_slow(took, self._usual):
+                self._drained = now
+                self._cut(now, max(1, int(self.limit * self._usual / took)))
+
+    def lagged(self, seconds: float) -> None:
+        """Take note of how long a turn of the event loop takes.
+
+        Args:
+            seconds: From when it was asked for to when it came.
+        """
+        self._lag = seconds
+
+    @staticmethod
+    def _is_slow(took: float, usual: float) -> bool:
+        return took > usual + TOLERATED and took > SLOWER * usual
 
     def _cut(self, now: float, limit: int) -> None:
         self.limit = limit

@@ -96,7 +96,7 @@ class Throttle:
         """Permits that are out."""
         self._loop = loop
         self._gate = Gate(max_rate=limits.max_rate, max_cool_down=max_cool_down)
-        self._concurrency = Concurrency(limits.max_concurrency)
+        self._concurrency = Concurrency(limits.max_concurrency, self._measure_lag)
         self._outage = Outage()
         # Who waits, and for what. A dict is an ordered set: first come, first served, and leaving
         # early costs nothing.
@@ -282,6 +282,11 @@ class Throttle:
         ):
             changes.append(OutageEntered(at=now, seconds=self.silent_for()))
         return changes
+
+    def _measure_lag(self) -> None:
+        """Find out how long a turn of the event loop takes."""
+        asked, time = self._loop.time(), self._loop.time
+        self._loop.call_soon(lambda: self._concurrency.lagged(time() - asked))
 
     def _hear(
         self, now: float, started: float, status: int, hint: Hint, changes: list[Event]

@@ -147,7 +147,7 @@ def test_answers_that_all_queue_cut_the_limit_in_proportion():
     take(concurrency, 0.1)
     take(concurrency, *[0.4] * 9)
     assert concurrency.limit == 20
-    take(concurrency, 0.4)
+    take(concurrency, 0.4, at=104.0)
     assert concurrency.limit == 5
 
 
@@ -157,7 +157,7 @@ def test_four_slow_answers_are_a_queue_at_least():
         concurrency = Concurrency(maximum)
         take(concurrency, 0.1, 0.4, 0.4, 0.4)
         assert concurrency.limit == maximum
-        take(concurrency, 0.4)
+        take(concurrency, 0.4, at=102.0)
         assert concurrency.limit < maximum
 
 
@@ -199,8 +199,65 @@ def test_a_queue_that_is_being_drained_cuts_once():
     concurrency = Concurrency(20)
     take(concurrency, 0.1)
     for late in range(60):
-        concurrency.succeeded(20, started=100.0, now=100.5 + late / 100)
+        started = 100.0 if late < 20 else 100.5
+        concurrency.succeeded(20, started=started, now=100.5 + late / 20)
     assert concurrency.limit == 4
+
+
+def test_a_pause_is_no_queue():
+    """What was in flight when somebody paused is late, once; what is sent thereafter is not."""
+    concurrency = Concurrency(20)
+    for at in (101.0, 102.0, 103.0):
+        take(concurrency, 0.1)
+        for _ in range(20):
+            concurrency.succeeded(20, started=at, now=at + 0.5)
+    assert concurrency.limit == 20
+
+
+def test_what_is_sent_when_the_first_slow_answer_comes_shows_a_queue():
+    """It is enough that it is not sent before."""
+    concurrency = Concurrency(20)
+    take(concurrency, 0.1)
+    for _ in range(10):
+        concurrency.succeeded(20, started=100.0, now=100.4)
+    assert concurrency.limit == 20
+    concurrency.succeeded(20, started=100.4, now=100.8)
+    assert concurrency.limit == 5
+
+
+def busy(lag: float | None, maximum: int = 20) -> Concurrency:
+    """A concurrency in a process whose event loop takes so long for a turn; `None`: no end yet."""
+    concurrency = Concurrency(maximum, lambda: None if lag is None else concurrency.lagged(lag))
+    take(concurrency, 0.1)
+    return concurrency
+
+
+@pytest.mark.parametrize(("lag", "left"), [(0.0, 5), (0.05, 6), (0.09, 9), (0.1, 20), (1.0, 20)])
+def test_two_turns_of_a_busy_loop_are_no_queue(lag, left):
+    """0.4 s, of which 0.2 or more were spent in this process, are 0.2 s or less at the server."""
+    concurrency = busy(lag)
+    take(concurrency, *[0.4] * 10)
+    assert concurrency.limit == left
+
+
+def test_while_it_is_not_known_how_busy_this_process_is_no_queue_is_drained():
+    """The answer comes with the next turn of the loop, and then the queue has not gone away."""
+    concurrency = busy(None)
+    take(concurrency, *[0.4] * 30)
+    assert concurrency.limit == 20
+    concurrency.lagged(0.0)
+    take(concurrency, 0.4, at=112.0)
+    assert concurrency.limit == 5
+
+
+def test_it_is_asked_once_for_each_suspicion_how_busy_this_process_is():
+    """At the second slow answer in a row, so that slow ids among fast ones cost nothing."""
+    asked = []
+    concurrency = Concurrency(20, lambda: asked.append(concurrency._slow))
+    take(concurrency, *[0.1, 0.4] * 9)
+    assert asked == []
+    take(concurrency, 0.1, 0.4, 0.4, 0.4, 0.1, 0.4, 0.4)
+    assert asked == [2, 2]
 
 
 def test_what_was_sent_at_the_time_of_the_cut_met_the_same_queue():
@@ -208,8 +265,9 @@ def test_what_was_sent_at_the_time_of_the_cut_met_the_same_queue():
     concurrency = Concurrency(8)
     take(concurrency, 0.1)
     cut = 100.25
-    for _ in range(4):
-        concurrency.succeeded(8, started=100.0, now=cut)
+    for _ in range(3):
+        concurrency.succeeded(8, started=99.75, now=100.0)
+    concurrency.succeeded(8, started=100.0, now=cut)
     assert concurrency.limit == 3
     for _ in range(4):
         concurrency.succeeded(3, started=cut, now=cut + 1.0)
