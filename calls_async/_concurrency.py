@@ -81,7 +81,7 @@ class Concurrency:
         self._since = 0.0  # when the first of them came
         self._enough = ENOUGH  # of them, which are a queue
         self._on_suspicion = on_suspicion
-        self._lag: float | None = 0.0  # seconds that a turn of the loop takes; `None`: not yet known
+        self._lag: float | None = 0.0  # seconds that a turn of the loop takes; `None`: asked for
 
     def succeeded(self, in_flight: int, started: float, now: float) -> None:
         """Note a success, which may raise the limit, or show a queue.
@@ -148,7 +148,7 @@ class Concurrency:
             self._on_suspicion()
         if self._slow < self._enough or self._lag is None:
             return
-        # A timeout has waited for so long that no pause explains it, and another would take as long.
+        # A timeout has waited for so long that no pause explains it; another would take as long.
         if timed_out or started >= self._since:
             self._slow = 0
             took = self._fastest - TURNS * self._lag

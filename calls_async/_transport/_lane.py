@@ -23,7 +23,7 @@ from yarl import URL
 from calls_async._ids import path_segment
 from calls_async._transport._connector import Connector, ended_with_its_connection, lent
 from calls_async._transport._head import Heads
-from calls_async._transport._link import Link
+from calls_async._transport._link import Link, common_room
 from calls_async._transport._reading import read_answer
 from calls_async._transport._request import calls_path, request_headers
 from calls_async._transport._session import UNTIMED, close_all
@@ -120,7 +120,7 @@ class LaneTransport:
         """A connection that nobody uses: one of the connector's idle ones, or a new one."""
         connection = await pool.connector.connect(pool.request, [], UNTIMED)
         pool.watch()
-        return Link(lent(connection), self._heads, self._max_body_bytes, pool.forget)
+        return Link(lent(connection), self._heads, self._max_body_bytes, pool.room, pool.forget)
 
     async def _read(self, link: Link, request: aiohttp.ClientRequest) -> Answer | TransportError:
         """Read an answer through aiohttp, which has its beginning."""
@@ -190,6 +190,7 @@ class _Pool:
         users: Requests under way.
         is_retired: Whether none is to be used again.
         create_future: Makes what a request waits for.
+        room: Where they put what arrives; `None` if each has a room of its own.
 
     Args:
         loop: The event loop.
@@ -207,6 +208,7 @@ class _Pool:
         self.users = 0
         self.is_retired = False
         self.create_future: Callable[[], asyncio.Future[Answer | None]] = loop.create_future
+        self.room = common_room(loop)
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
 

@@ -33,6 +33,22 @@ _answer: Final[Callable[[tuple[int, Fields, bytes, bool]], Answer]] = partial(
 """An `Answer` without the detour through its own `__new__`, which is written in Python."""
 
 
+def new_room() -> memoryview:
+    """Where to put what arrives."""
+    return memoryview(bytearray(_ROOM))
+
+
+def common_room(loop: asyncio.AbstractEventLoop) -> memoryview | None:
+    """Where all links of an event loop can put what arrives; `None` if each needs its own.
+
+    asyncio's selector loop and uvloop ask for a buffer when there is something to read, fill it,
+    and tell of it, all at one go. So one buffer does for a thousand connections, and stays in the
+    processor's cache. A proactor asks before there is anything, and any other loop may.
+    """
+    at_one_go = isinstance(loop, asyncio.SelectorEventLoop) or type(loop).__module__ == "uvloop"
+    return new_room() if at_one_go else None
+
+
 class Link(asyncio.BufferedProtocol):
     """A borrowed connection, for one request at a time.
 
@@ -40,11 +56,17 @@ class Link(asyncio.BufferedProtocol):
         connection: The connection, from now on the link's.
         heads: Reads heads.
         most: The longest body that is read here, in bytes.
+        room: Where to put what arrives; see `common_room`. `None`: in one of its own.
         on_lost: Called with the link when it can no longer be used, while nobody uses it.
     """
 
     def __init__(
-        self, connection: Connection, heads: Heads, most: int, on_lost: Callable[[Link], None]
+        self,
+        connection: Connection,
+        heads: Heads,
+        most: int,
+        room: memoryview | None,
+        on_lost: Callable[[Link], None],
     ) -> None:
         transport, handler = connection.transport, connection.protocol
         assert transport is not None  # noqa: S101 (it has both until it is given back)
@@ -59,8 +81,7 @@ class Link(asyncio.BufferedProtocol):
         self._heads = heads
         self._most = most
         self._on_lost = on_lost
-        self._buffer = bytearray(_ROOM)
-        self._view = memoryview(self._buffer)
+        self._room = new_room() if room is None else room
         self._waiter: asyncio.Future[Answer | None] | None = None
         # What has come of an answer whose body is not complete, and the bytes that make it so.
         self._came = bytearray()
@@ -106,7 +127,7 @@ class Link(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 (the protocol's)
         """Where to put what arrives."""
-        return self._view
+        return self._room
 
     def buffer_updated(self, nbytes: int) -> None:
         """Something has arrived."""
@@ -114,7 +135,7 @@ class Link(asyncio.BufferedProtocol):
         if waiter is None or self._came:
             self._more(waiter, nbytes)
             return
-        came = bytes(self._view[:nbytes])
+        came = bytes(self._room[:nbytes])
         read = self._heads.read(came)
         if read is not None and read[1] <= self._most:
             begin, length, fields, silent = read
@@ -135,7 +156,7 @@ class Link(asyncio.BufferedProtocol):
             self._on_lost(self)
             self.close()
             return
-        self._came += self._view[:nbytes]
+        self._came += self._room[:nbytes]
         if len(self._came) < self._whole:
             return
         came, self._came = bytes(self._came), bytearray()

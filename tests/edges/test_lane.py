@@ -15,7 +15,7 @@ import pytest
 from calls_async import CallsClient, Limits
 from calls_async._secret import ApiKey
 from calls_async._transport import LaneTransport, SessionTransport
-from calls_async._transport._link import _ROOM
+from calls_async._transport._link import _ROOM, common_room
 from calls_async._wire import Answer
 from calls_async.errors import ProtocolError, TransportError
 from tests.kit import call_ids, other_tasks, run_python, turns
@@ -201,6 +201,52 @@ async def test_an_answer_byte_by_byte(opened):
         for _ in range(2):
             assert (await lane.get("call-1", KEY)).body == b'{"a": 1}'
         assert server.connections == 1
+
+
+@everywhere
+async def test_answers_that_come_in_turns_are_not_mixed_up(opened):
+    """A piece of each at a time, through one buffer: each call gets its own record."""
+    many = call_ids(8)
+
+    async def script(exchange):
+        answer = own(exchange)
+        for at in range(0, len(answer), 100):
+            exchange.send(answer[at : at + 100])
+            await turns(TURNS)
+        return b""
+
+    async with opened(script) as (server, lane):
+        for _ in range(2):
+            answers = await asyncio.gather(*(lane.get(call_id, KEY) for call_id in many))
+            assert [answer.body for answer in answers] == list(map(record, many))
+        assert server.connections == len(many)
+
+
+class ForeignLoop(asyncio.AbstractEventLoop):
+    """A loop of which nothing is known."""
+
+
+@pytest.mark.parametrize("made", LOOPS.values(), ids=LOOPS)
+def test_a_loop_that_reads_at_one_go_has_one_room_for_all(made):
+    """The selector loop and uvloop fill a buffer and tell of it without a pause."""
+    loop = made()
+    assert len(common_room(loop)) == _ROOM
+    loop.close()
+
+
+def test_any_other_loop_may_keep_a_buffer_for_later():
+    """As a proactor does, which gives it to the kernel: so each connection has its own."""
+    assert common_room(ForeignLoop()) is None
+
+
+async def test_each_connection_of_such_a_loop_has_a_room_of_its_own(monkeypatch):
+    """Then what comes in turns cannot be mixed up either."""
+    monkeypatch.setattr("calls_async._transport._lane.common_room", lambda _: None)
+    async with opened("tcp", own) as (_, lane):
+        await asyncio.gather(*(check(lane, call_id) for call_id in call_ids(2)))
+        first, second = links(lane)
+        assert first.get_buffer(-1) is first.get_buffer(-1)
+        assert first.get_buffer(-1) is not second.get_buffer(-1)
 
 
 SIZES = [0, 1, CAP - 1, CAP, CAP + 1, 5 * CAP]
