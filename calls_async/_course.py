@@ -98,6 +98,9 @@ class Course:
             begun, self._first = self._first, None
             return await self._weighed(*begun)
         line = self.line
+        if not self.attempts and (closing := self.scope.closing) is not None:
+            # It comes too late. Where the scope is shut and not stopped, calls under way go on.
+            return Fail(error=self._final(closing, closing.stopped_by))
         if self._is_stopped():
             return Fail(error=self._called_off())
         try:
@@ -120,7 +123,7 @@ class Course:
         now = self.line.loop.time()
         try:
             async with asyncio.timeout_at(now + self._left(now)) as timeout:
-                with self.scope.pull(timeout):
+                with self.scope.question(timeout):
                     return await question
         except TimeoutError:
             raise self._unanswered() from None

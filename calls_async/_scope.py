@@ -3,6 +3,8 @@
 A client is a scope, and each batch is a scope inside it. Every wait of a call (for a permit, for
 the gate, for its backoff) goes through its scope, so that closing the client or a refused key ends
 all of them in the same turn of the event loop, without cancelling anybody's task.
+
+A scope may also be shut before it is stopped: no further call begins, and those under way go on.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ class Scope:
     def __init__(self, parent: Scope | None = None) -> None:
         self.stopped: CallsError | None = None
         """Why, once the scope is stopped; its calls fail with the like of it."""
+        self.closing: CallsError | None = None
+        """Why no further call begins, once the scope is shut or stopped."""
         self.aborted = False
         """Whether requests in flight were ended as well."""
         self._parent = parent
@@ -45,8 +49,12 @@ class Scope:
         self.end_request = self._requests.end
         """What `request` does on the way in and out, for a call that has just got its permit."""
         self._pulls: set[asyncio.Timeout] = set()
+        self._questions: set[asyncio.Timeout] = set()
+        self._under_way = 0
+        self._watchers: set[asyncio.Future[None]] = set()
         if parent is not None:
             self.stopped = parent.stopped
+            self.closing = parent.closing
             parent._children.add(self)  # noqa: SLF001 (the same class)
 
     def stop(self, error: CallsError, *, abort: bool = False) -> None:
@@ -57,16 +65,48 @@ class Scope:
             abort: End the requests in flight as well, instead of letting them finish.
         """
         self.stopped = self.stopped or error
+        self.closing = self.closing or error
         for wait in self._waits:
             _settle(wait, None)
         self.aborted = self.aborted or abort
-        for pull in self._pulls:
-            if not pull.expired():  # else it is ending already
-                pull.reschedule(asyncio.get_running_loop().time())
+        _end(self._pulls)
+        _end(self._questions)
         if abort:
             self._requests.end_all()
         for child in self._children:
             child.stop(error, abort=abort)
+
+    def shut(self, error: CallsError) -> None:
+        """Let no further call begin in this scope and below; those under way go on.
+
+        Args:
+            error: The reason, with which calls fail that come too late.
+        """
+        self.closing = self.closing or error
+        _end(self._pulls)
+        for child in self._children:
+            child.shut(error)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is under way in this scope or below."""
+        return self._under_way > 0 or any(child.busy for child in self._children)
+
+    async def news(self, until: float) -> None:
+        """Wait until the last call under way has ended, or one has failed; for who has shut it.
+
+        Args:
+            until: When to stop waiting, by the event loop's clock.
+        """
+        loop = asyncio.get_running_loop()
+        wait: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_at(until, _settle, wait, None)
+        self._watchers.add(wait)
+        try:
+            await wait
+        finally:
+            self._watchers.discard(wait)
+            timer.cancel()
 
     def leave(self) -> None:
         """Take a scope whose calls are all over off its parent's hands."""
@@ -76,9 +116,13 @@ class Scope:
 
     def began(self) -> None:
         """Note that one more of the scope's calls is under way."""
+        self._under_way += 1
 
     def ended(self) -> None:
         """Note that a call has its outcome, or was cancelled."""
+        self._under_way -= 1
+        if not self._under_way:
+            self._stir()
 
     def answered(self, now: float | None = None) -> None:
         """Note that the server gave a final answer to one of the scope's calls.
@@ -87,8 +131,9 @@ class Scope:
             now: The time, by the event loop's clock, for who knows it.
         """
 
-    def failed(self, error: CallsError, silence: float) -> None:
+    def failed(self, error: CallsError, silence: float) -> None:  # noqa: ARG002 (see the batch's)
         """Note a failed attempt, and for how many seconds the server asked for silence."""
+        self._stir()
 
     def refused(self, error: CallsError) -> None:
         """Note that there is no key that the server accepts."""
@@ -141,8 +186,21 @@ class Scope:
         return self._requests.limit(until)
 
     def pull(self, timeout: asyncio.Timeout) -> AbstractContextManager[None]:
-        """A wait for the caller's own code, which `timeout` times: `stop` ends it."""
+        """A wait for the caller's next id, which `timeout` times: `shut` and `stop` end it."""
         return _listed(self._pulls, timeout)
+
+    def question(self, timeout: asyncio.Timeout) -> AbstractContextManager[None]:
+        """A wait for the caller's own answer to a call under way: `stop` ends it."""
+        return _listed(self._questions, timeout)
+
+    def _stir(self) -> None:
+        """Tell those who wait for news."""
+        if self.closing is None:
+            return
+        for wait in self._watchers:
+            _settle(wait, None)
+        if self._parent is not None:
+            self._parent._stir()  # noqa: SLF001 (the same class)
 
 
 def _nothing() -> None:
@@ -173,7 +231,6 @@ class Batch(Scope):
         self._loop = asyncio.get_running_loop()
         self._patience = patience
         self._since = self._idle_since = self._loop.time()
-        self._under_way = 0
 
     async def sleep(self, seconds: float) -> bool:
         """See `Scope.sleep`."""
@@ -193,6 +250,7 @@ class Batch(Scope):
         self._under_way -= 1
         if not self._under_way:
             self._idle_since = self._loop.time()
+            self._stir()
 
     def answered(self, now: float | None = None) -> None:
         """Patience begins anew."""
@@ -210,10 +268,17 @@ class Batch(Scope):
                     stopped_by=StoppedBy.PATIENCE,
                 )
             )
+        self._stir()
 
     def refused(self, error: CallsError) -> None:
         """Give up: the rest would be refused as well."""
         self.stop(error)
+
+
+def _end(timeouts: set[asyncio.Timeout]) -> None:
+    for timeout in timeouts:
+        if not timeout.expired():  # else it is ending already
+            timeout.reschedule(asyncio.get_running_loop().time())
 
 
 @contextmanager

@@ -153,7 +153,7 @@ class Throttle:
             or not self._gate.is_free
             or self.in_flight >= self._concurrency.limit
             or self._outage.holding
-            or scope.stopped is not None
+            or scope.closing is not None
         ):
             return False
         self.in_flight += 1

@@ -40,8 +40,8 @@ class Job(Protocol):
     """One batch, as far as this room is concerned."""
 
     @property
-    def stopped(self) -> CallsError | None:
-        """Why nothing more is sent, once that is so."""
+    def closing(self) -> CallsError | None:
+        """Why no more ids are taken, once that is so."""
         ...
 
     def spare(self) -> int:
@@ -53,7 +53,7 @@ class Job(Protocol):
         ...
 
     def pull(self, timeout: asyncio.Timeout) -> AbstractContextManager[None]:
-        """A wait for the source, which is to end when the job is stopped."""
+        """A wait for the source, which is to end when no more ids are taken."""
         ...
 
     def check_home(self) -> None:
@@ -155,7 +155,9 @@ class OutcomeStream:
 
     An error that the source of the ids raises is raised here, after the outcomes of all ids that it
     gave. When the key is refused, or the batch's patience ends, what was pulled from the source
-    yields `Failed`, and then the iteration raises that error.
+    yields `Failed`, and then the iteration raises that error. When the client is closed with a time
+    of grace, what was pulled yields its outcomes, and then a `ClientClosedError` is raised, unless
+    the source had said that there are no more ids.
     """
 
     def __init__(self, open_job: OpenJob, ids: CallIds, *, width: int) -> None:
@@ -539,14 +541,14 @@ class _Streaming(_Crew):
             else:
                 return None if self._over else (call_id, index)
             self._drained = True
-            self._error = self._error or job.stopped
+            self._error = self._error or job.closing
             return None
 
     def _is_over(self, job: Job) -> bool:
-        """Whether no more is to be pulled; after a stop, the stop is how the iteration ends."""
-        if job.stopped is not None and not self._drained:
+        """Whether no more is to be pulled; the reason, if there is one, ends the iteration."""
+        if job.closing is not None and not self._drained:
             self._drained = True
-            self._error = self._error or job.stopped
+            self._error = self._error or job.closing
         return self._drained or self._over
 
     def _put(self, outcome: Outcome) -> asyncio.Future[None] | None:

@@ -200,7 +200,12 @@ class CallsClient:
             CallsError: There is no record, and the error says why.
         """
         total = None if timeout is None else config.check_timeout(timeout)
-        outcome = await self._ready().fetch(call_id, 0, self._core.scope, total)
+        fetcher, scope = self._ready(), self._core.scope
+        scope.began()
+        try:
+            outcome = await fetcher.fetch(call_id, 0, scope, total)
+        finally:
+            scope.ended()
         if isinstance(outcome, Failed):
             raise outcome.error
         return outcome.call
@@ -216,7 +221,12 @@ class CallsClient:
             CallsError: There is no record, and the error says why.
         """
         total = None if timeout is None else config.check_timeout(timeout)
-        outcome = await self._ready().fetch(call_id, 0, self._core.scope, total)
+        fetcher, scope = self._ready(), self._core.scope
+        scope.began()
+        try:
+            outcome = await fetcher.fetch(call_id, 0, scope, total)
+        finally:
+            scope.ended()
         if isinstance(outcome, Failed):
             raise outcome.error
         return outcome
@@ -274,13 +284,28 @@ class CallsClient:
 
     # --- Lifecycle -----------------------------------------------------------------------------
 
-    async def close(self) -> None:
-        """Close the connections; calls in flight end with a `ClientClosedError`.
+    async def close(self, *, grace: float = 0.0) -> None:
+        """Close the client: at once, or after letting it finish what it has begun.
 
-        It may be called again. On a client made by `with_options` it does nothing.
+        From now on no call begins. A stream takes no further id from its source; of a gather, ids
+        that were not begun fail. Calls under way go on, retries and waits included, until all of
+        them have ended or the time of grace is over; what has not ended then, and what waits for
+        longer than that because the server asked for silence, ends with a `ClientClosedError`. Then
+        the connections are closed.
+
+        It may be called again, also while another `close` is still waiting: the shorter time of
+        grace holds. If it is cancelled, everything ends at once. On a client made by `with_options`
+        it does nothing.
+
+        Args:
+            grace: Seconds that calls under way may take; with 0 they end at once.
+
+        Raises:
+            ConfigurationError: `grace` is no finite number from zero on.
         """
+        config.check_grace(grace)
         if self._owns_core:
-            await self._core.close()
+            await self._core.close(grace)
 
     async def __aenter__(self) -> Self:
         self._core.bind()
@@ -301,7 +326,9 @@ class CallsClient:
     def __repr__(self) -> str:
         if "_core" not in vars(self):  # an option was refused, and a debugger looks at the frame
             return f"<{type(self).__name__}, not made>"
-        state = "" if self._core.scope.stopped is None else ", closed"
+        scope, state = self._core.scope, ""
+        if scope.closing is not None:
+            state = ", closing" if scope.stopped is None else ", closed"
         return f"<{type(self).__name__} of {self._config.base_url}{state}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -382,7 +409,7 @@ class _Core:
             ClientClosedError: The client is closed.
             WrongEventLoopError: It belongs to another event loop or process.
         """
-        if self.scope.stopped is not None:
+        if self.scope.closing is not None:
             raise ClientClosedError("the client is closed", stopped_by=StoppedBy.CLOSED)
         if self._throttle is None:
             with self._binding:
@@ -414,13 +441,26 @@ class _Core:
                 "each, where it is used"
             )
 
-    async def close(self) -> None:
-        """End everything; what is already closed stays so."""
+    async def close(self, grace: float) -> None:
+        """Let what is under way end in time, and end everything; what is closed stays so."""
         self.check_home()
-        self.scope.stop(
-            ClientClosedError("the client was closed", stopped_by=StoppedBy.CLOSED), abort=True
-        )
-        await self.transport.close()
+        closed = ClientClosedError("the client was closed", stopped_by=StoppedBy.CLOSED)
+        try:
+            if grace and self._throttle is not None:
+                await self._drain(self._throttle, grace, closed)
+        finally:
+            self.scope.stop(closed, abort=True)
+            await self.transport.close()
+
+    async def _drain(self, throttle: Throttle, grace: float, closed: CallsError) -> None:
+        """Begin no more, and wait until nothing is under way, or the time is over."""
+        now = asyncio.get_running_loop().time
+        until = now() + grace
+        self.scope.shut(closed)
+        while self.scope.busy and (left := until - now()) > 0:
+            if throttle.closed_for() > left:
+                self.scope.stop(closed)  # who waits waits in vain; what is on the wire may finish
+            await self.scope.news(until)
 
     def statistics(self) -> Statistics:
         throttle, limits = self._throttle, self._settings.limits

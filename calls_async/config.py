@@ -277,6 +277,16 @@ def check_timeout(timeout: float | None) -> float | None:
     return timeout
 
 
+def check_grace(grace: float) -> float:
+    """The time that closing may take in seconds, as it was given.
+
+    Raises:
+        ConfigurationError: It is no finite number from zero on.
+    """
+    _seconds.check("grace", grace)
+    return grace
+
+
 def check_ssl(context: Any) -> ssl.SSLContext | None:
     """`context` as it was given.
 

@@ -11,6 +11,7 @@ from calls_async._scope import Batch, Scope
 from tests.kit import in_virtual_time, timers, turns
 
 OVER = CallsError("over")
+FAILURE = ConnectError("refused", call_id="call-1", attempts=3)
 
 
 def now():
@@ -186,9 +187,81 @@ async def test_after_the_end_of_all_requests_none_begins():
     assert timers() == []
 
 
-# --- Patience ------------------------------------------------------------------------------------
+# --- Shutting ------------------------------------------------------------------------------------
 
-FAILURE = ConnectError("refused", call_id="call-1", attempts=3)
+
+async def asked(scope):
+    """Wait for an answer of the caller's code; when that ended."""
+    try:
+        async with asyncio.timeout(60) as timeout:
+            with scope.question(timeout):
+                await future()
+    except TimeoutError:
+        return now()
+
+
+@in_virtual_time
+async def test_a_shut_scope_ends_pulls_and_nothing_else():
+    """Ids are waited for no longer; sleeps, requests and questions of calls under way go on."""
+    client = Scope()
+    batch = Scope(client)
+    goes_on = [asyncio.create_task(kind(batch)) for kind in (requested, asked)]
+    goes_on.append(asyncio.create_task(batch.sleep(60)))
+    pulls = [asyncio.create_task(pulled(scope)) for scope in (client, batch)]
+    await asyncio.sleep(1)
+    client.shut(OVER)
+    assert await asyncio.gather(*pulls) == [1.0, 1.0]
+    assert await asyncio.gather(*goes_on) == [60.0, 60.0, True]
+    assert client.closing is batch.closing is Scope(client).closing is OVER
+    assert (client.stopped, batch.stopped) == (None, None)
+
+
+@in_virtual_time
+async def test_what_is_stopped_is_shut_and_the_first_reason_stays():
+    """`closing` says why nothing begins, whether the scope was shut, stopped, or both."""
+    stopped, both = Scope(), Scope()
+    stopped.stop(OVER)
+    assert stopped.closing is OVER
+    both.shut(OVER)
+    both.shut(CallsError("later"))
+    both.stop(FAILURE)
+    assert (both.closing, both.stopped) == (OVER, FAILURE)
+
+
+@in_virtual_time
+async def test_a_scope_is_busy_with_calls_of_its_own_and_below():
+    """From a call's beginning to its end, wherever below it is."""
+    client = Scope()
+    batch = Batch(client, patience=10.0)
+    assert not client.busy
+    for scope in (client, batch):
+        scope.began()
+        assert client.busy
+        scope.ended()
+        assert not client.busy
+
+
+@in_virtual_time
+async def test_news_come_of_failures_and_the_last_end():
+    """Who has shut a scope hears of these from anywhere below, and else when its time is over."""
+    client = Scope()
+    batch = Batch(client, patience=10.0)
+    for scope in (client, batch, batch):
+        scope.began()
+    client.shut(OVER)
+    loop, heard = asyncio.get_running_loop(), []
+    for at, what in enumerate((batch.ended, batch.ended, client.ended), start=1):
+        loop.call_at(at, what)
+    loop.call_at(4, batch.failed, FAILURE, 0.0)
+    loop.call_at(5, client.failed, FAILURE, 0.0)
+    for _ in range(5):
+        await client.news(10.0)
+        heard.append(now())
+    assert heard == [2.0, 3.0, 4.0, 5.0, 10.0]
+    assert timers() == []
+
+
+# --- Patience ------------------------------------------------------------------------------------
 
 
 @in_virtual_time

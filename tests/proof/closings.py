@@ -1,11 +1,11 @@
 """`close()` at every await point of calls in flight, in virtual time and over sockets.
 
 Each stage is played again and again, and its client is closed at the first, second, ... suspension
-of the work: by one `close()`, by two at once, and by one that is cancelled and called again. The
-work has to end, as what it is (a record, or its own final failure) or with a
-`ClientClosedError`; nothing is sent any more, and nothing stays; see `theatre`. The full form does
-all of this in virtual time and over sockets; the short form a sample of it, over sockets with one
-`close()` alone.
+of the work: by one `close()`, by two at once, by one that is cancelled and called again, and by one
+with a time of grace, a short or a long one. The work has to end, as what it is (a record, or its
+own final failure) or with a `ClientClosedError`; nothing is sent any more, and nothing stays; see
+`theatre`. The full form does all of this in virtual time and over sockets; the short form a sample
+of it, over sockets with one `close()` alone.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class Way(Enum):
     ONCE = "closed"
     TWICE = "closed twice at once"
     AGAIN = "closed, cancelled, closed again"
+    SOON = "closed with little grace"
+    LATE = "closed with much grace"
 
 
 OWN_CLIENT = ("gather of the module",)
@@ -44,7 +46,7 @@ async def sweep(*, short: bool) -> Tally:
         if not short:
             return [(way, moment) for way in Way for moment in Moment]
         few = [(Way.ONCE, Moment.BEFORE), (Way.ONCE, Moment.AFTER), (Way.AGAIN, Moment.AFTER)]
-        return few if virtual else few[:1]
+        return [*few, (Way.LATE, Moment.AFTER)] if virtual else few[:1]
 
     return await asyncio.to_thread(
         go_through, Tally("closings"), judge, ways, short=short, without=OWN_CLIENT
@@ -132,6 +134,10 @@ async def _close(way: Enum, played: Scene) -> int:
             first.cancel()
             await asyncio.wait([first])
             await client.close()
+        case Way.SOON:
+            await client.close(grace=played.unit)
+        case Way.LATE:
+            await client.close(grace=40 * played.unit)
         case _:
             await client.close()
     return len(played.server.ledger)

@@ -190,7 +190,9 @@ async def look_around(
         "waiting": statistics.waiting,
         "batches": len(scope._children),
         "waits": len(scope._waits),
-        "pulls": len(scope._pulls),
+        "pulls": len(scope._pulls) + len(scope._questions),
+        "under way": int(scope.busy),
+        "watchers": len(scope._watchers),
         "requests": len(scope._requests._running),
         "owing": 0 if throttle is None else throttle._owing,
     }
