@@ -27,7 +27,8 @@ from calls_async._retry import until_settled
 from calls_async._scope import Scope
 from calls_async._throttle import Throttle
 from calls_async._verdict import Done
-from calls_async.bulk import OutcomeStream, numbered
+from calls_async.bulk import OutcomeStream
+from calls_async.bulk._source import numbered
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -232,6 +232,11 @@ class Batch(Scope):
         self._patience = patience
         self._since = self._idle_since = self._loop.time()
 
+    def leave(self) -> None:
+        """See `Scope.leave`."""
+        super().leave()
+        self._on_sleep = _nothing  # or a batch and its workers would keep each other, and records
+
     async def sleep(self, seconds: float) -> bool:
         """See `Scope.sleep`."""
         self._on_sleep()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, overload
 
 import attrs
 
-from calls_async import bulk, config
+from calls_async import config
 from calls_async._attempt import Counters, Line
 from calls_async._budget import CAPACITY
 from calls_async._concurrency import START
@@ -21,7 +21,9 @@ from calls_async._secret import ApiKey
 from calls_async._telling import Teller
 from calls_async._throttle import Throttle
 from calls_async._transport import Transport, open_transport
-from calls_async.bulk import CallIds, OutcomeStream
+from calls_async.bulk._gather import gather
+from calls_async.bulk._source import CallIds, checked
+from calls_async.bulk._stream import OutcomeStream
 from calls_async.config import ClientConfig, KeyProvider, Limits, RetryPolicy, Timeouts
 from calls_async.errors import (
     ClientClosedError,
@@ -262,7 +264,7 @@ class CallsClient:
         Raises:
             CallsError: A call failed for good. An invalid id is found before anything is sent.
         """
-        return await bulk.gather(
+        return await gather(
             self._open_job, ids, width=self._width, return_exceptions=return_exceptions
         )
 
@@ -280,7 +282,7 @@ class CallsClient:
         Raises:
             ConfigurationError: `ids` is nothing that holds ids.
         """
-        return OutcomeStream(self._open_job, bulk.checked(ids), width=self._width)
+        return OutcomeStream(self._open_job, checked(ids), width=self._width)
 
     # --- Lifecycle -----------------------------------------------------------------------------
 

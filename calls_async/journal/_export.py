@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from calls_async import Failed, InvalidCallIdError, StoppedBy
-from calls_async.bulk import numbered
+from calls_async.bulk._source import numbered
 from calls_async.journal._journal import Journal, store_of
 from calls_async.journal._rows import Source
 from calls_async.journal._writer import Writer
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
 
     from calls_async import CallIds, CallsClient, CallsError, Outcome
-    from calls_async.bulk import Numbered
+    from calls_async.bulk._source import Numbered
     from calls_async.journal._records import JobStatus
     from calls_async.journal._rows import Place
     from calls_async.journal._store import Store

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections import Counter
 
 import pytest
@@ -292,3 +294,18 @@ async def test_a_large_batch_keeps_to_its_limit():
     async with fake_client(transport, limits=Limits(max_concurrency=16)) as client:
         assert ids_of(await client.gather_calls(ids)) == ids
     assert transport.ledger.max_in_flight == 16
+
+
+@pytest.mark.parametrize("return_exceptions", [False, True])
+async def test_calls_that_nobody_keeps_are_gone_at_once(return_exceptions):
+    """The batch is no cycle, which would keep a million of them until the collector comes by."""
+    async with fake_client(FakeTransport()) as client:
+        calls = await client.gather_calls(call_ids(3), return_exceptions=return_exceptions)
+        gc.disable()
+        try:
+            last = weakref.ref(calls[-1])
+            await turns(1)  # in which asyncio lets go of the workers
+            del calls
+            assert last() is None
+        finally:
+            gc.enable()
