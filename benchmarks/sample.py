@@ -30,6 +30,10 @@ LONGEST: Final = 60.0
 """Seconds after which a lane is given up."""
 WARM: Final = 200
 """Calls before the clock runs, at least, unless fewer are measured."""
+STARTS: Final = 4
+"""Further ones, for each one at once: they open the connections, and end the slow start. A client
+that doubles its speed in each round trip needs one or two; to open a connection costs as much as
+some calls."""
 DESCRIPTORS: Final = 8_192
 """Connections and some more, for those who open 1,024."""
 
@@ -143,8 +147,8 @@ def measure(
 async def _measured(
     lane: Lane, target: Target, calls: int, seed: int, server: int | None
 ) -> dict[str, Any]:
-    number = WARM + target.width if calls > WARM else calls
-    warm = list(ids(number, seed=-1))  # they open the connections, and end the slow start
+    number = WARM + STARTS * target.width if calls > WARM else calls
+    warm = list(ids(number, seed=-1))
     wanted = list(ids(calls, seed=seed))
     async with lane.load()(target) as run:
         check(warm, await run(warm))
