@@ -214,21 +214,29 @@ class SlowLoop(asyncio.SelectorEventLoop):
         return super().time() / 50.0
 
 
-async def run(lane: str, url: str, calls: int) -> None:
-    """Make so many calls in this process."""
+async def run(lane: str, url: str, calls: int, *, made: int) -> None:
+    """Make so many calls in this process.
+
+    Args:
+        lane: The lane.
+        url: Where.
+        calls: How many.
+        made: Ids that are made for them. A random id costs as much as the floor of a request, so
+            both sizes make as many.
+    """
     opened, width = LANES[lane]
-    wanted = list(ids(calls, seed=0))
+    wanted = list(ids(made, seed=0))[:calls]
     async with opened(Target(url=url, width=width)) as fetch:
         check(wanted, await fetch(wanted))
 
 
-def count(lane: str, url: str, calls: int) -> int:
-    """All instructions of a process that makes so many calls."""
+def count(lane: str, url: str, calls: int, *, made: int) -> int:
+    """All instructions of a process that makes so many calls; see `run`."""
     client = [sys.executable, "-m", "benchmarks.instructions", "--lane", lane]
     done = subprocess.run(  # noqa: S603 (this module)
         [
             *("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"),
-            *(*client, "--url", url, "--calls", str(calls)),
+            *(*client, "--url", url, "--calls", str(calls), "--made", str(made)),
         ],
         env={**os.environ, "PYTHONHASHSEED": "0"},
         stderr=subprocess.PIPE,
@@ -246,7 +254,9 @@ def counted(names: Iterable[str], calls: int = CALLS) -> dict[str, float]:
     figures: dict[str, float] = {}
     with asyncio_server(0.0, None, None) as served:
         for lane in names:
-            more, fewer = (count(lane, served.plain, times * calls) for times in (2, 1))
+            more, fewer = (
+                count(lane, served.plain, times * calls, made=2 * calls) for times in (2, 1)
+            )
             figures[lane] = (more - fewer) / calls
     return figures
 
@@ -276,10 +286,11 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=LANES, help="a lane; may be repeated")
     parser.add_argument("--lane", choices=LANES, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
+    parser.add_argument("--made", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.lane:
         with asyncio.Runner(loop_factory=SlowLoop) as runner:
-            runner.run(run(given.lane, given.url, given.calls))
+            runner.run(run(given.lane, given.url, given.calls, made=given.made))
     elif reason := missing():
         print(f"nothing was counted: {reason}")
     else:
