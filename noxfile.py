@@ -26,13 +26,14 @@ PYTHONS = [
     for classifier in PYPROJECT["project"]["classifiers"]
     if re.fullmatch(r"Programming Language :: Python :: 3\.\d+", classifier)
 ]
-LONG = (
-    "--ignore=tests/simulation",
-    "--ignore=tests/proof",
+AGAIN = (
+    *(f"tests/{folder}" for folder in ("unit", "contract", "edges", "client", "cli")),
+    *(f"tests/{folder}" for folder in ("journal", "testing")),
     "--ignore=tests/client/test_memory.py",
     "--ignore=tests/journal/test_crash.py",
 )
-"""Left out where the tests run once more: minutes, for the same lines with the same versions."""
+"""What is run once more, with other versions or for the coverage. The properties, the simulation
+and the sweeps would take minutes, for lines that these take as well."""
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 nox.options.sessions = [
@@ -90,7 +91,7 @@ def lowest(session: nox.Session) -> None:
     ]
     # One resolution with ".", so that a floor which another requirement raises is an error here.
     session.install(".[test]", *floors)
-    session.run("python", "-m", "pytest", *LONG, *session.posargs)
+    session.run("python", "-m", "pytest", *AGAIN, *session.posargs)
 
 
 @nox.session
@@ -108,7 +109,7 @@ def coverage(session: nox.Session) -> None:
     session.install("--editable", ".[test]", *group("cov"))
     data = {"COVERAGE_FILE": str(Path(session.create_tmp()).resolve() / "coverage")}
     session.run("coverage", "erase", env=data)
-    session.run("coverage", "run", "-m", "pytest", *LONG, *session.posargs, env=data)
+    session.run("coverage", "run", "-m", "pytest", *AGAIN, *session.posargs, env=data)
     session.run("coverage", "combine", "--quiet", env=data)
     session.run("coverage", "report", "--fail-under=95", env=data)
     pure = ",".join(f"{module.replace('.', '/')}.py" for module in rows_0_and_1())
