@@ -19,6 +19,7 @@ from calls_async.errors import (
     ConnectError,
     DeadlineExceededError,
     DecodeError,
+    FleetPaceError,
     InvalidCallIdError,
     JournalError,
     MismatchedCallError,
@@ -50,6 +51,7 @@ from calls_async.events import (
     RetryScheduled,
     Statistics,
 )
+from calls_async.fleet import FleetPace, Reservation
 from calls_async.models import Call, Caller, CallType, Contact, Extra, PhoneNumber
 from calls_async.outcomes import Failed, Fetched, Outcome
 
@@ -78,6 +80,8 @@ __all__ = [
     "Extra",
     "Failed",
     "Fetched",
+    "FleetPace",
+    "FleetPaceError",
     "Hook",
     "InvalidCallIdError",
     "JournalError",
@@ -96,6 +100,7 @@ __all__ = [
     "ProtocolError",
     "RateLimitedError",
     "RedirectError",
+    "Reservation",
     "RetryPolicy",
     "RetryScheduled",
     "ServerError",

@@ -286,6 +286,8 @@ class Course:
             error.add_note(
                 f"The server asked for silence; it may be asked again in {closed_for:.1f} s."
             )
+        if (unpaced := self.line.throttle.unpaced) is not None:
+            error.add_note(f"The fleet's pace gives no slots: {unpaced.message}.")
         return error
 
     def _final(self, error: CallsError, stopped_by: StoppedBy | None) -> CallsError:

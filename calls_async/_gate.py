@@ -59,9 +59,12 @@ class Gate:
         max_rate: Starts per second; `None`: no limit.
         max_cool_down: The longest silence in seconds. A server that asks for more is asked again
             after that long: by one request, because the answer closes the gate for all again.
+        in_fleet: Whether starts take a slot of a fleet's pace as well: then nobody is ever free.
     """
 
-    def __init__(self, *, max_rate: float | None, max_cool_down: float) -> None:
+    def __init__(
+        self, *, max_rate: float | None, max_cool_down: float, in_fleet: bool = False
+    ) -> None:
         self._pace = Pace(max_rate)
         self._remember = self._pace.remember
         self._quota = Quota()
@@ -71,7 +74,8 @@ class Gate:
         # well: so little is known then that it would bring the slowest pace of all.
         self._streak = STRAY
         self.not_before = float("-inf")
-        self.is_free = max_rate is None
+        self._alone = not in_fleet
+        self.is_free = self._alone and max_rate is None
         """Whether nothing holds anybody back, nor has for a while. Then anybody may start, and
         neither `next_start` nor `started` need be called."""
 
@@ -131,7 +135,10 @@ class Gate:
             paced = self._pace.accepted(now, started=started)
         paced = paced or planned
         self.is_free = (
-            self._pace.is_free and self._quota.is_free and now >= self.not_before + self._ramp
+            self._alone
+            and self._pace.is_free
+            and self._quota.is_free
+            and now >= self.not_before + self._ramp
         )
         return News(closed=closed, paced=paced) if closed or paced else NO_NEWS
 

@@ -1,9 +1,9 @@
 """The throttle: asyncio's thin wrapper around what the client knows of the server, and the permits.
 
 The rule: a request starts when there is a permit, the gate is open, the pace allows it, no outage
-holds it back and, if it is a batch's retry, it is paid for. Those who wait are served in the order
-in which they came. Every decision is a pure class's, and is made synchronously; nobody awaits with
-a half-made one in hand.
+holds it back and, if it is a batch's retry, it is paid for; in a fleet that shares its pace, when
+there is a slot for it as well. Those who wait are served in the order in which they came. Every
+decision is a pure class's, and is made synchronously; nobody awaits with a half-made one in hand.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from calls_async._gate import THROTTLING, Gate
 from calls_async._headers import NO_HINT
 from calls_async._hedge import Hedge
 from calls_async._outage import Outage
+from calls_async._slots import Slots
 from calls_async._verdict import Done
 from calls_async.errors import (
     AttemptTimeoutError,
+    ConfigurationError,
     ConnectError,
     DeadlineExceededError,
     MismatchedCallError,
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from calls_async._scope import Scope
     from calls_async._verdict import Fault
     from calls_async.config import Limits
+    from calls_async.errors import CallsError
+    from calls_async.fleet import FleetPace
 
 
 class Permit(NamedTuple):
@@ -65,13 +69,13 @@ class _Claim:
     """What somebody waits for.
 
     Attributes:
-        in_batch: Whether an outage holds it back.
+        scope: Whose it is. An outage holds a batch's claims back.
         owes: What is still to be paid for: the retry of a batch's call after a throttled answer
             (true) or after another failure (false); `None` if there is nothing to pay.
         paid: What a single call has paid already.
     """
 
-    in_batch: bool
+    scope: Scope
     owes: bool | None
     paid: int | None
 
@@ -83,10 +87,17 @@ class Throttle:
         limits: The client's limits.
         max_cool_down: The longest silence in seconds that an answer can bring about.
         loop: The client's event loop, whose clock is the only one used.
+        pace: What hands out the starts of the fleet that the client belongs to; `None`: it is
+            alone.
     """
 
     def __init__(
-        self, limits: Limits, *, max_cool_down: float, loop: asyncio.AbstractEventLoop
+        self,
+        limits: Limits,
+        *,
+        max_cool_down: float,
+        loop: asyncio.AbstractEventLoop,
+        pace: FleetPace | None = None,
     ) -> None:
         self.budget = RetryBudget()
         """What retries are paid from."""
@@ -95,7 +106,12 @@ class Throttle:
         self.in_flight = 0
         """Permits that are out."""
         self._loop = loop
-        self._gate = Gate(max_rate=limits.max_rate, max_cool_down=max_cool_down)
+        self._gate = Gate(
+            max_rate=limits.max_rate, max_cool_down=max_cool_down, in_fleet=pace is not None
+        )
+        self._slots: Slots | None = None
+        if pace is not None:
+            self._slots = Slots(pace, loop=loop, ready=self._pump, troubled=self._trouble)
         self._concurrency = Concurrency(limits.max_concurrency, self._measure_lag)
         self._outage = Outage()
         # Who waits, and for what. A dict is an ordered set: first come, first served, and leaving
@@ -138,8 +154,21 @@ class Throttle:
         return self._outage.holding
 
     def closed_for(self) -> float:
-        """Seconds until the gate opens; 0 when it is open."""
-        return max(0.0, self._gate.not_before - self._loop.time())
+        """Seconds until the gate opens, or the fleet starts again; 0 when it is open."""
+        until = self._gate.not_before
+        if self._slots is not None:
+            until = max(until, self._slots.not_before)
+        return max(0.0, until - self._loop.time())
+
+    @property
+    def unpaced(self) -> CallsError | None:
+        """Why the fleet's pace gives no slots; `None` if it does, or there is none."""
+        return None if self._slots is None else self._slots.problem
+
+    async def close(self) -> None:
+        """Give back what the fleet's pace holds open. The scopes were stopped before."""
+        if self._slots is not None:
+            await self._slots.close()
 
     def silent_for(self) -> float:
         """Seconds for which nobody has answered; 0 while no outage holds batches back."""
@@ -188,12 +217,12 @@ class Throttle:
         """
         if scope.stopped is not None:
             return None
-        claim = _Claim(scope.in_batch, owes, paid)
+        claim = _Claim(scope, owes, paid)
         if not self._queue:
             now = self._loop.time()
             if self._is_open(now) and (permit := self._granted(now, claim)) is not None:
                 return permit
-        if until is not None and self._gate.next_start() > until:
+        if until is not None and self._earliest() > until:
             return None
         turn: asyncio.Future[Permit | None] = self._loop.create_future()
         self._queue[turn] = claim
@@ -206,6 +235,8 @@ class Throttle:
             self._leave(turn)
             if not self._queue:
                 self._pump()  # which stops the timer: there is nobody left to wake
+                if self._slots is not None:
+                    self._slots.rest()
             # Granted in the very turn in which the call was cancelled, or its scope stopped.
             if permit is None and turn.done() and not turn.cancelled() and turn.result():
                 self.release()
@@ -304,6 +335,8 @@ class Throttle:
             changes.append(CoolDownEntered(at=now, seconds=self.closed_for()))
         if news.paced:
             changes.append(PaceChanged(at=now, rate=self.pace))
+        if self._slots is not None:
+            self._slots.park(self._gate.not_before)
 
     def _answered(self, now: float, changes: list[Event]) -> None:
         """Somebody is at home."""
@@ -316,12 +349,21 @@ class Throttle:
         """Whether anybody may start now."""
         gate = self._gate
         return self.in_flight < self._concurrency.limit and (
-            gate.is_free or gate.next_start() <= now
+            gate.is_free
+            or (
+                gate.next_start() <= now
+                and (self._slots is None or self._slots.next_start(now) <= now)
+            )
         )
+
+    def _earliest(self) -> float:
+        """Before when nobody starts."""
+        start = self._gate.next_start()
+        return start if self._slots is None else max(start, self._slots.earliest(self._loop.time()))
 
     def _granted(self, now: float, claim: _Claim) -> Permit | None:
         """A permit, unless an outage or an empty budget stands against this claim."""
-        held = claim.in_batch and self.holding
+        held = claim.scope.in_batch and self.holding
         if held and not self._outage.may_probe(now):
             return None
         earns = claim.paid
@@ -338,6 +380,8 @@ class Throttle:
     ) -> Permit:
         if not self._gate.is_free:
             self._gate.started(now)
+            if self._slots is not None:
+                self._slots.started()
         self.in_flight += 1
         return Permit(now, probe, hedge, earns)
 
@@ -361,7 +405,26 @@ class Throttle:
             turn.set_result(permit)
         if self._queue and self.in_flight < self._concurrency.limit:
             due = max(self._gate.next_start(), self._first_ready())
-            self._timer = self._loop.call_at(due, self._pump)
+            if self._slots is None or (due := self._with_slot(now, due, self._slots)) < inf:
+                self._timer = self._loop.call_at(due, self._pump)
+
+    def _with_slot(self, now: float, due: float, slots: Slots) -> float:
+        """When somebody who may start at `due` has a slot too; infinity: when more were given."""
+        if due > now:
+            # No slot is asked for that could not be used yet: the fleet would lose it.
+            return due
+        one_by_one = self.holding or self._gate.rate(now) is not None
+        able = min(len(self._queue), self._concurrency.limit - self.in_flight)
+        slots.want(1 if one_by_one else able, now)
+        return slots.next_start(now)
+
+    def _trouble(self, problem: CallsError, seconds: float) -> None:
+        """Tell all who wait that the fleet's pace gives nothing, for so many seconds at least."""
+        for scope in {claim.scope for claim in self._queue.values()}:
+            if isinstance(problem, ConfigurationError):
+                scope.refused(problem)
+            else:
+                scope.failed(problem, seconds)
 
     def _leave(self, turn: asyncio.Future[Permit | None]) -> None:
         claim = self._queue.pop(turn, None)
@@ -373,7 +436,7 @@ class Throttle:
         first = inf
         for claim in self._queue.values():
             ready = -inf
-            if claim.in_batch and self.holding:
+            if claim.scope.in_batch and self.holding:
                 ready = self._outage.next_probe
             if claim.owes is not None:
                 ready = max(ready, self.budget.ready_at(throttled=claim.owes))

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
 
     from calls_async.errors import CallsError
+    from calls_async.fleet import FleetPace
     from calls_async.models import Call
 
 __all__ = ["CallsClient", "ClientOptions", "gather_calls"]
@@ -64,6 +65,7 @@ class ClientOptions(TypedDict, total=False):
     headers: Mapping[str, str] | None
     user_agent: str | None
     hooks: Iterable[Hook]
+    pace: FleetPace | None
 
 
 class CallsClient:
@@ -92,6 +94,8 @@ class CallsClient:
         headers: Further headers for each request.
         user_agent: The `User-Agent` header, in place of the library's own.
         hooks: Called with every event; see `calls_async.events`.
+        pace: What hands out the starts of a fleet that shares one limit, such as
+            `calls_async.engines.redis.SharedPace`; it is closed with the client.
 
     Raises:
         ConfigurationError: An option, or an environment variable, cannot be used.
@@ -118,6 +122,7 @@ class CallsClient:
         headers: Mapping[str, str] | None = None,
         user_agent: str | None = None,
         hooks: Iterable[Hook] = (),
+        pace: FleetPace | None = None,
     ) -> None:
         try:
             source = config.resolve_key(api_key, os.environ)
@@ -137,6 +142,7 @@ class CallsClient:
             headers=config.check_headers(headers),
             user_agent=config.check_user_agent(user_agent),
             hooks=config.check_hooks(hooks),
+            pace=config.check_pace(pace),
         )
         self._set_up(settings, _Core(settings, _transport(settings)), owns_core=True)
 
@@ -424,7 +430,10 @@ class _Core:
         limits, retry = self._settings.limits, self._settings.retry
         self._home = (os.getpid(), loop)
         return Throttle(
-            limits, max_cool_down=max(limits.patience, retry.max_server_wait), loop=loop
+            limits,
+            max_cool_down=max(limits.patience, retry.max_server_wait),
+            loop=loop,
+            pace=self._settings.pace,
         )
 
     def check_home(self) -> None:
@@ -452,7 +461,11 @@ class _Core:
                 await self._drain(self._throttle, grace, closed)
         finally:
             self.scope.stop(closed, abort=True)
-            await self.transport.close()
+            try:
+                await self.transport.close()
+            finally:
+                if self._throttle is not None:
+                    await self._throttle.close()
 
     async def _drain(self, throttle: Throttle, grace: float, closed: CallsError) -> None:
         """Begin no more, and wait until nothing is under way, or the time is over."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
     from calls_async.events import Hook
+    from calls_async.fleet import FleetPace
 
 __all__ = ["KeyProvider", "Limits", "RetryPolicy", "Timeouts"]
 
@@ -181,7 +182,7 @@ class ClientConfig:
     """One client's configuration, complete and checked: what `CallsClient(...)` was given.
 
     `source` keeps the key's origin, not its text: the `ApiKey` or the provider. What may carry a
-    secret (a provider, headers, proxy) stays out of the repr.
+    secret (a provider, headers, proxy, pace) stays out of the repr.
     """
 
     source: ApiKey | KeyProvider = attrs.field(repr=False)
@@ -197,6 +198,7 @@ class ClientConfig:
     headers: Mapping[str, str] = attrs.field(repr=False)
     user_agent: str
     hooks: tuple[Hook, ...] = attrs.field(repr=False)
+    pace: FleetPace | None = attrs.field(default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
         # Without TLS a proxy reads what it passes on. So the request leaves this machine, and it
@@ -424,4 +426,19 @@ def check_hooks(hooks: Any) -> tuple[Hook, ...]:
         checked = (None,)
     if not all(callable(hook) for hook in checked):
         raise ConfigurationError("hooks must be an iterable of callables: hooks=(print,)")
+    return checked
+
+
+def check_pace(pace: Any) -> FleetPace | None:
+    """`pace` as it was given.
+
+    Raises:
+        ConfigurationError: It has not the methods of a `FleetPace`.
+    """
+    methods = ("reserve", "park", "close")
+    if pace is not None and not all(callable(getattr(pace, name, None)) for name in methods):
+        raise ConfigurationError(
+            f"pace must be a FleetPace, with reserve, park and close, not {type(pace).__name__}"
+        )
+    checked: FleetPace | None = pace
     return checked

@@ -27,6 +27,7 @@ __all__ = [
     "ConnectError",
     "DeadlineExceededError",
     "DecodeError",
+    "FleetPaceError",
     "InvalidCallIdError",
     "JournalError",
     "MismatchedCallError",
@@ -171,6 +172,20 @@ class WrongEventLoopError(CallsError):
     """The client belongs to another event loop, or to the process that was forked."""
 
     remedy: ClassVar[str] = "Make one CallsClient for each event loop and each process."
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class FleetPaceError(CallsError):
+    """The pace that the client shares with its fleet gave it no slot, so nothing was sent."""
+
+    remedy: ClassVar[str] = (
+        "Look after what keeps the fleet's pace, such as Redis, and fetch again what is left."
+    )
+
+    @property
+    def retryable(self) -> bool:
+        """The server has not even been asked."""
+        return True
 
 
 @attrs.frozen(kw_only=True, slots=False)

@@ -1,0 +1,1 @@
+"""Engines that spread a bulk job over processes and machines."""
