@@ -30,6 +30,7 @@ from calls_async.config import (
     Timeouts,
     check_headers,
     check_hooks,
+    check_pace,
     check_proxy,
     check_ssl,
     check_timeout,
@@ -689,6 +690,30 @@ def test_what_are_no_hooks_is_refused(hooks):
     assert message == "hooks must be an iterable of callables: hooks=(print,)"
 
 
+class Pace:
+    """What has the methods of a `FleetPace`."""
+
+    async def reserve(self, most): ...
+
+    async def park(self, seconds): ...
+
+    async def close(self): ...
+
+
+@pytest.mark.parametrize("pace", [None, Pace()])
+def test_a_pace_is_what_has_its_methods(pace):
+    """Users write their own, so it is known by what it can do."""
+    assert check_pace(pace) is pace
+
+
+@pytest.mark.parametrize("pace", [5, "redis://127.0.0.1", object(), {"reserve": print}])
+def test_what_is_no_pace_is_refused(pace):
+    """The URL of a Redis is the usual slip, and may hold a password, so it is not quoted."""
+    message = refused(check_pace, pace)
+    kind = type(pace).__name__
+    assert message == f"pace must be a FleetPace, with reserve, park and close, not {kind}"
+
+
 # --- The whole configuration ---------------------------------------------------------------------
 
 
@@ -738,7 +763,7 @@ def test_a_configuration_does_not_print_its_secrets(source):
     A session or a context is the caller's own, and says of itself what it likes.
     """
     foreign = functools.partial(print, SECRET)
-    config = settings(source=source, hooks=(foreign,), session=foreign, ssl=foreign)
+    config = settings(source=source, hooks=(foreign,), session=foreign, ssl=foreign, pace=foreign)
     assert SECRET not in f"{config!r} {config}"
     assert "https://api.example.com" in repr(config)
 

@@ -50,6 +50,15 @@ def test_a_new_gate_is_open():
     assert gate().next_start() == -math.inf
 
 
+def test_in_a_fleet_nobody_is_free():
+    """Each start takes a slot there, so there is none that need not be asked for."""
+    subject = Gate(max_rate=None, max_cool_down=60.0, in_fleet=True)
+    assert not subject.is_free
+    answered(subject, 200)
+    assert not subject.is_free
+    assert subject.next_start() == -math.inf
+
+
 def test_a_cool_down_holds_for_the_next_start():
     """Nothing starts before the time that the server named."""
     subject = gate()
