@@ -409,6 +409,7 @@ class _Address:
                 retry=retry.Retry(backoff.NoBackoff(), 0),  # this module says when to try again
                 socket_timeout=TIMEOUT,
                 socket_connect_timeout=TIMEOUT,
+                protocol=2,  # which every server speaks; the next one needs more handshakes
                 max_connections=4,  # slots, a look and a park at the same time
             )
         raise ConfigurationError(f"{self._origin} cannot be used as the URL of a Redis")
