@@ -362,8 +362,9 @@ class _Address:
         del url
         parts, port = None, ""
         with suppress(ValueError):  # a bracket left open, a port that is none
-            parts = urlsplit(self._url)
-            port = f":{parts.port}" if parts.port else ""
+            split = urlsplit(self._url)
+            port = f":{split.port}" if split.port else ""
+            parts = split
         if parts is None or parts.scheme not in _SCHEMES:
             raise ConfigurationError(f"{origin} must look like redis://host:6379/0")
         self._secret = parts.password is not None or "password" in parts.query

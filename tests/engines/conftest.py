@@ -15,15 +15,19 @@ def redis_installed():
         pytest.skip(MISSING)
 
 
-@pytest.fixture
-def redis_server(redis_installed, tmp_path):  # noqa: ARG001 (it skips)
-    """A Redis of the test's own."""
-    with running(tmp_path) as server:
-        yield server
-
-
 @pytest.fixture(scope="session")
-def shared_server(redis_installed, tmp_path_factory):  # noqa: ARG001 (it skips)
-    """A Redis for tests that neither kill it nor look at all of it."""
+def _redis_of_the_session(redis_installed, tmp_path_factory):  # noqa: ARG001 (it skips)
     with running(tmp_path_factory.mktemp("redis")) as server:
         yield server
+
+
+@pytest.fixture
+def redis_server(_redis_of_the_session):
+    """A Redis that is empty, and that the test may kill, freeze, and tell what it likes."""
+    server = _redis_of_the_session
+    yield server
+    server.thaw()
+    # One that does not obey, because it was killed or wants a password, is replaced.
+    if not server.command("FLUSHALL").startswith(b"+OK"):
+        server.kill()
+        server.start()

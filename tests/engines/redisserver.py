@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +17,7 @@ import attrs
 from tests.peers.process import free_ports, happens, killed, launched
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -93,8 +93,8 @@ class RedisServer:
             return b""
 
     def _signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        os.killpg(self._process.pid, number)  # the group is its own, see `launched`
+        if self._process is not None:
+            os.killpg(self._process.pid, number)  # the group is its own, see `launched`
 
 
 @contextmanager

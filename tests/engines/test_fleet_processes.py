@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import sys
 import time
@@ -20,6 +19,7 @@ from calls_async.testing import Sandbox
 from tests.engines.redisserver import STARTED, running
 from tests.fleets import most_within
 from tests.kit import ROOT
+from tests.waiting import until
 
 RATE = 200
 KEY = "sk_test_of_the_fleet_0123456789"
@@ -63,7 +63,7 @@ class Ran:
 
 
 def seed(server):
-    """Leave the line as a fleet that has just ended does, so that nobody waits for its beginning."""
+    """Leave the line as a fleet that has just ended does: it need not begin."""
     server.command("HSET", "{calls_async}:line", "next", f"{time.time() * 1e6:.0f}")
 
 
@@ -123,7 +123,7 @@ async def fleet(server, *, ids, meanwhile=None):
             await meanwhile(server, sandbox)
             monitors.append(asyncio.create_task(watch(server, heard)))
         while not all(task.done() for task in done):
-            dumped = dump(server)
+            dumped = await asyncio.to_thread(dump, server)
             await asyncio.sleep(0.2)
         told = [await task for task in done]
         for monitor in monitors:
@@ -148,12 +148,12 @@ def killing(*, up, down):
     """Kill Redis after so many seconds of work, and start it again after so many more."""
 
     async def meanwhile(server, sandbox):
-        while not len(sandbox.ledger):
-            await asyncio.sleep(0.01)
+        await until(lambda: len(sandbox.ledger))
         await asyncio.sleep(up)
-        server.kill()
+        # In threads: the sandbox is in this loop, and must see requests when they arrive.
+        await asyncio.to_thread(server.kill)
         await asyncio.sleep(down)
-        server.start()
+        await asyncio.to_thread(server.start)
 
     return meanwhile
 
@@ -167,9 +167,9 @@ def assert_within_the_rate(ran):
 
 @pytest.fixture(scope="module")
 def killed_once(redis_installed, tmp_path_factory):  # noqa: ARG001 (it skips)
-    """Five seconds of a fleet whose Redis dies, and comes back without what it knew."""
+    """Some seconds of a fleet whose Redis dies, and comes back without what it knew."""
     with running(tmp_path_factory.mktemp("redis")) as server:
-        ran = asyncio.run(fleet(server, ids=300, meanwhile=killing(up=1.1, down=0.9)))
+        ran = asyncio.run(fleet(server, ids=250, meanwhile=killing(up=1.05, down=0.9)))
     ran.report("killed once")
     return ran
 
@@ -178,7 +178,7 @@ def test_a_redis_that_dies_and_comes_back(killed_once):
     """Nothing is lost, and no second is above the limit: before, meanwhile and after."""
     assert_within_the_rate(killed_once)
     assert len(killed_once.own) > 20  # they did go on, at their share
-    assert len(killed_once.slots) > 300
+    assert len(killed_once.slots) > 250
 
 
 def test_no_key_of_the_api_gets_to_redis(killed_once):
@@ -228,8 +228,7 @@ def test_a_redis_that_hangs(redis_server):
     """It accepts connections and answers nothing for a while, five times."""
 
     async def meanwhile(server, sandbox):
-        while not len(sandbox.ledger):
-            await asyncio.sleep(0.01)
+        await until(lambda: len(sandbox.ledger))
         for hang in (0.2, 0.45, 0.7, 1.2, 3.0):
             await asyncio.sleep(3.0)
             server.freeze()
@@ -238,5 +237,4 @@ def test_a_redis_that_hangs(redis_server):
 
     ran = asyncio.run(fleet(redis_server, ids=2200, meanwhile=meanwhile))
     ran.report("hung five times")
-    logging.getLogger().debug("%s", ran.said)
     assert_within_the_rate(ran)

@@ -47,13 +47,13 @@ async def main(url: str, rate: float, number: int, prefix: str) -> None:
     engine.Reply = Telling  # type: ignore[misc]
     ids = [f"{prefix}-{n}" for n in range(number)]
     pace = Pace(url, rate=rate)
-    logging.getLogger("worker").debug("about to begin")
     sys.stderr.write("ready\n")
     sys.stderr.flush()
     sys.stdin.readline()
     async with CallsClient(pace=pace, limits=Limits(max_concurrency=200)) as client:
         brought = await client.gather_calls(ids, return_exceptions=True)
         statistics = pace.statistics()
+        logging.getLogger("worker").debug("%r %r %r", client, pace, client.statistics())
     right = sum(
         not isinstance(call, CallsError) and call.id == call_id
         for call_id, call in zip(ids, brought, strict=True)
