@@ -85,7 +85,7 @@ def lowest(session: nox.Session) -> None:
         requirement.replace(">=", "==")
         for requirement in (
             *PYPROJECT["project"]["dependencies"],
-            *(floor for extra in ("cli", "speed", "test") for floor in extras[extra]),
+            *(floor for extra in ("cli", "redis", "speed", "test") for floor in extras[extra]),
         )
         if ">=" in requirement  # all but the project's own extras
     ]
