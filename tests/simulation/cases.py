@@ -9,6 +9,8 @@ import math
 from itertools import product
 from typing import TYPE_CHECKING, Final
 
+from calls_async import Limits
+from tests.fleets import Line
 from tests.simulation.driver import Recording, simulate
 from tests.simulation.rivals import NoPace
 from tests.simulation.row import Case, Reached
@@ -131,26 +133,48 @@ def _unlimited(pace: Pacing, seeds: int) -> Reached:
     return Reached(f"{slowest:.2f} x without a pace", enough=slowest <= 1.0)
 
 
-def _fleet(pace: Pacing, seeds: int) -> Reached:
-    """Twenty clients that know nothing of each other share one limit for a minute."""
+def _fleet(
+    *,
+    goodput: float,
+    fair: float,
+    refused: float = 1.0,
+    shared: float | None = None,
+    each: float | None = None,
+) -> Callable[[Pacing, int], Reached]:
+    """Twenty clients share one limit for a minute, knowing nothing of each other, or by a pace.
+
+    Args:
+        goodput: The share of the limit that they must reach.
+        fair: How even their shares of it must be.
+        refused: The share of requests that may be refused.
+        shared: The rate of the pace that they share.
+        each: The rate that each of them keeps to by itself.
+    """
     clients, limit, seconds = 20, 50.0, 60.0
-    goodput, fair, lost = math.inf, math.inf, 0
-    for latency, seed in product(LATENCIES, range(1, seeds + 1)):
-        run = simulate(
-            TokenBucket(rate=steady(limit)),
-            ids=int(limit * seconds / clients),
-            clients=clients,
-            latency=latency,
-            seed=seed,
-            pace=pace,
+
+    def measure(pace: Pacing, seeds: int) -> Reached:
+        reached, even, in_vain, lost = math.inf, math.inf, 0.0, 0
+        for latency, seed in product(LATENCIES, range(1, seeds + 1)):
+            run = simulate(
+                TokenBucket(rate=steady(limit)),
+                ids=int(limit * seconds / clients),
+                clients=clients,
+                latency=latency,
+                seed=seed,
+                pace=pace,
+                shared=None if shared is None else Line(rate=shared),
+                limits=Limits(max_concurrency=20, max_rate=each),
+            )
+            reached = min(reached, run.goodput(0.2 * seconds, 0.7 * seconds) / limit)
+            even = min(even, fairness(run, clients, until=0.7 * seconds))
+            in_vain = max(in_vain, run.rejected)
+            lost = max(lost, run.failed)
+        return Reached(
+            f"goodput {reached:.0%}, fairness {even:.2f}, {in_vain:.1%} refused, {lost} lost",
+            enough=reached >= goodput and even >= fair and in_vain <= refused and not lost,
         )
-        goodput = min(goodput, run.goodput(0.2 * seconds, 0.7 * seconds) / limit)
-        fair = min(fair, fairness(run, clients, until=0.7 * seconds))
-        lost = max(lost, run.failed)
-    return Reached(
-        f"goodput {goodput:.0%}, fairness {fair:.2f}, {lost} lost",
-        enough=goodput >= 0.85 and fair >= 0.8 and not lost,
-    )
+
+    return measure
 
 
 def fairness(run: Recording, clients: int, *, until: float) -> float:
@@ -201,5 +225,20 @@ CASES: Final = (
     Case("limit halves, 50 to 25/s", "pace within 15% after 10 s", _change(50.0, 25.0)),
     Case("limit disappears, 50/s to none", "full speed again (15 s)", _lifted),
     Case("no limit at all", "no slower than without", _unlimited),
-    Case("20 clients share 50/s", "no collapse (85%), fair (0.8)", _fleet),
+    Case("20 clients share 50/s", "no collapse (85%), fair (0.8)", _fleet(goodput=0.85, fair=0.8)),
+    Case(
+        "20 clients, one shared pace of 50/s",
+        "goodput 99%, fair (0.99), none refused",
+        _fleet(goodput=0.99, fair=0.99, refused=0.0, shared=50.0),
+    ),
+    Case(
+        "20 clients, a shared pace of 60/s",  # of one that was told a wrong limit
+        "no collapse (60%), fair (0.9)",
+        _fleet(goodput=0.6, fair=0.9, shared=60.0),
+    ),
+    Case(
+        "20 clients, 2.5/s for each",
+        "goodput 99%, fair (0.99), 1% refused",  # all start in the same instant
+        _fleet(goodput=0.99, fair=0.99, refused=0.01, each=2.5),
+    ),
 )

@@ -24,12 +24,14 @@ from calls_async._wire import Answer
 from calls_async.errors import CallsError, ConnectError, TransportError
 from calls_async.testing.clock import run_in_virtual_time
 from calls_async.testing.records import record_body
+from tests.fleets import Member
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterable
 
     from calls_async._pace import Pace
     from calls_async._secret import ApiKey
+    from tests.fleets import Line
     from tests.simulation.servers import Server
 
 SAMPLING = 0.1
@@ -152,6 +154,7 @@ def simulate(
     seed: int = 1,
     pace: Callable[[], Pace] | None = None,
     concurrency: Callable[[int], Any] | None = None,
+    shared: Line | None = None,
     **options: Any,
 ) -> Recording:
     """Let clients fetch ids from a server, and return what happened.
@@ -165,9 +168,10 @@ def simulate(
         pace: Makes the pace to be used in place of the client's own.
         concurrency: Makes the limit of concurrency to be used in place of the client's own, from
             the highest that is allowed.
+        shared: The line that all of them take their slots from; `None`: each is on its own.
         **options: The clients' options.
     """
-    fleet = _Fleet(server, latency, random.Random(seed), pace, concurrency, options)
+    fleet = _Fleet(server, latency, random.Random(seed), pace, concurrency, options, shared)
 
     async def run() -> None:
         members = [fleet.client() for _ in range(clients)]
@@ -221,7 +225,7 @@ def _seeded(seed: int) -> Generator[None]:
 
 @attrs.define
 class _Fleet:
-    """The clients of one run, which have nothing in common but the server."""
+    """The clients of one run, which have nothing in common but the server, and maybe a pace."""
 
     server: Server
     latency: float
@@ -229,6 +233,7 @@ class _Fleet:
     pace: Callable[[], Pace] | None
     concurrency: Callable[[int], Any] | None
     options: dict[str, Any]
+    shared: Line | None = None
     recording: Recording = attrs.field(factory=Recording)
     clients: list[CallsClient] = attrs.field(factory=list)
 
@@ -237,6 +242,8 @@ class _Fleet:
         wire = _Wire(self.server, self.latency, self.dice, self.recording, len(self.clients))
         # Twenty in flight is where the learnt concurrency starts.
         options = {"limits": Limits(max_concurrency=20)} | self.options
+        if self.shared is not None:
+            options["pace"] = Member(self.shared)
         client = CallsClient._over(wire, **options)
         self.clients.append(client)
         throttle = client._core.bind()
