@@ -27,12 +27,22 @@ PUBLIC_MODULES = sorted(
     for module in pkgutil.walk_packages(calls_async.__path__, "calls_async.")
     if not any(part.startswith("_") for part in module.name.split("."))
     and not any(module.name == name or module.name.startswith(f"{name}.") for name in NO_API)
+    and module.name != "calls_async.engines"  # a folder, which imports nothing
 )
-BESIDE = ("calls_async.testing", "calls_async.journal")  # imported by their own names
+BESIDE = (
+    "calls_async.testing",
+    "calls_async.journal",
+    "calls_async.engines",
+)  # imported by their own names
 CORE_MODULES = [name for name in PUBLIC_MODULES if not name.startswith(BESIDE)]
 PUBLIC_NAMES = sorted(
     (module, name)
-    for module in ("calls_async", "calls_async.journal", "calls_async.testing")
+    for module in (
+        "calls_async",
+        "calls_async.engines.redis",
+        "calls_async.journal",
+        "calls_async.testing",
+    )
     for name in importlib.import_module(module).__all__
     if not name.startswith("__")
 )

@@ -23,6 +23,7 @@ from calls_async.cli._sources import KINDS, ReadAhead, begun, source_of
 from calls_async.cli._terminal import DataConsole
 from calls_async.cli._view import choose_view
 from calls_async.cli._watch import Watch
+from calls_async.engines.redis import SharedPace
 from calls_async.journal import Journal
 from calls_async.journal.report import write_report
 
@@ -38,6 +39,7 @@ class _Sending(TypedDict):
     """What `_options.sending` gives."""
 
     max_rate: float | None
+    shared_pace: str | None
     concurrency: int
     patience: float
     fail_fast: bool
@@ -49,6 +51,7 @@ class _Sending(TypedDict):
         "calls-async fetch ids.txt --out calls.jsonl --errors failed.jsonl",
         "calls-async fetch export.csv --column call_id --out calls.parquet",
         "cut -d, -f1 export.csv | calls-async fetch - --out calls.csv",
+        "calls-async fetch a.txt --out a.csv --max-rate 9 --shared-pace redis://host",
     )
 )
 @click.argument("ids_file", type=click.Path(allow_dash=True), metavar="IDS_FILE|-")
@@ -138,13 +141,19 @@ def _plan(source: Source, journal: str, max_rate: float | None, talk: Talk) -> E
 
 def _sender(options: _Sending) -> tuple[Watch, CallsClient]:
     """The client, and what sees its work."""
-    watch = Watch(given_rate=options["max_rate"])
+    rate, url = options["max_rate"], options["shared_pace"]
+    if url is not None and rate is None:
+        raise click.UsageError("a shared pace needs --max-rate N, the limit that all share.")
+    watch = Watch(given_rate=rate)
+    # In a fleet the rate is that of all, and any of them may have most of it.
+    pace = None if url is None or rate is None else SharedPace(url, rate=rate)
     limits = Limits(
-        max_rate=options["max_rate"],
+        max_rate=rate if pace is None else None,
         max_concurrency=options["concurrency"],
         patience=options["patience"],
     )
-    return watch, CallsClient(base_url=options["base_url"], limits=limits, hooks=[watch])
+    client = CallsClient(base_url=options["base_url"], limits=limits, hooks=[watch], pace=pace)
+    return watch, client
 
 
 def _run(job: Job, files: Files, journal: str, talk: Talk) -> Exit:

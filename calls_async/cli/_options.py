@@ -11,10 +11,12 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from calls_async import Limits
 from calls_async.cli._exits import App
 from calls_async.cli._talk import JsonTalk, Talk
+from calls_async.engines.redis import URL_VARIABLE, has_password
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,6 +34,16 @@ def set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # n
     """A callback that shows the traceback of what ends the command."""
     if isinstance(ctx.command, App):
         ctx.command.debug = value
+
+
+def _no_password(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """A callback that refuses a secret on the command line; the environment may hold one."""
+    given = ctx.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
+    if value is not None and given and has_password(value):
+        raise click.BadParameter(
+            f"a password here can be seen by every user: put the URL into {URL_VARIABLE}"
+        )
+    return value
 
 
 def _choose_talk(ctx: click.Context, _: click.Parameter, value: str) -> Talk:
@@ -53,6 +65,14 @@ _SENDING: Final[tuple[Any, ...]] = (
         callback=finite,
         metavar="N",
         help="Requests a second, at most. Without it: as many as the server admits.",
+    ),
+    click.option(
+        "--shared-pace",
+        metavar="URL",
+        envvar=URL_VARIABLE,
+        callback=_no_password,
+        help="A Redis, redis://host:6379/0: all who name it keep --max-rate together. Without it: "
+        f"the variable {URL_VARIABLE}, if it is set.",
     ),
     click.option(
         "--concurrency",

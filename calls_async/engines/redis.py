@@ -367,7 +367,7 @@ class _Address:
             parts = split
         if parts is None or parts.scheme not in _SCHEMES:
             raise ConfigurationError(f"{origin} must look like redis://host:6379/0")
-        self._secret = parts.password is not None or "password" in parts.query
+        self._secret = has_password(self._url)
         self.shown = parts.path if parts.scheme == "unix" else f"{parts.hostname or ''}{port}"
         """Where it leads."""
 
@@ -417,6 +417,15 @@ class _Address:
 
     def __repr__(self) -> str:
         return f"<{self.shown}>"
+
+
+def has_password(url: str) -> bool:
+    """Whether a URL holds a password, or cannot be read well enough to say that it does not."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return True
+    return parts.password is not None or "password" in parts.query
 
 
 def _number(option: str, value: Any, *, least: float) -> float:

@@ -17,6 +17,11 @@ from click.testing import CliRunner
 
 from calls_async.cli._app import app
 from calls_async.testing import SANDBOX_KEY, Sandbox
+from tests.engines.conftest import (  # noqa: F401 (fixtures)
+    redis_installed,
+    redis_of_the_session,
+    redis_server,
+)
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60

@@ -16,15 +16,15 @@ def redis_installed():
 
 
 @pytest.fixture(scope="session")
-def _redis_of_the_session(redis_installed, tmp_path_factory):  # noqa: ARG001 (it skips)
+def redis_of_the_session(redis_installed, tmp_path_factory):  # noqa: ARG001 (it skips)
     with running(tmp_path_factory.mktemp("redis")) as server:
         yield server
 
 
 @pytest.fixture
-def redis_server(_redis_of_the_session):
+def redis_server(redis_of_the_session):
     """A Redis that is empty, and that the test may kill, freeze, and tell what it likes."""
-    server = _redis_of_the_session
+    server = redis_of_the_session
     yield server
     server.thaw()
     # One that does not obey, because it was killed or wants a password, is replaced.
