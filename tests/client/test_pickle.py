@@ -27,6 +27,33 @@ EVERYTHING = {
     "user_agent": "my-worker/1",
     "hooks": (print,),
 }
+OWN_PACE = "of the sales team"
+
+
+class Pace:
+    """A user's own `FleetPace`, which is its name."""
+
+    def __init__(self, name):
+        self.name = name
+
+    async def reserve(self, most): ...
+
+    async def park(self, seconds): ...
+
+    async def close(self): ...
+
+    def __eq__(self, other):
+        return self.name == other.name
+
+    __hash__ = None
+
+
+class BoundPace(Pace):
+    """One that cannot leave its process."""
+
+    def __reduce__(self):
+        raise TypeError("the password is hunter2")
+
 
 provider = functools.partial(os.getenv, "MY_OWN_VARIABLE")
 """An importable provider, as the standard library makes them."""
@@ -42,11 +69,12 @@ def environment(monkeypatch):
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_the_configuration_comes_through_whole(protocol):
     """Every option is the same on the other side, and the key is the one that is there."""
-    client = CallsClient(KEY, base_url=URL, **EVERYTHING)
+    client = CallsClient(KEY, base_url=URL, pace=Pace(OWN_PACE), **EVERYTHING)
     data = pickle.dumps(client, protocol)
     assert b"secret" not in data
     there = pickle.loads(data)
-    expected = CallsClient("sk_test_of_the_other_side", base_url=URL, **EVERYTHING)
+    own = Pace(OWN_PACE)
+    expected = CallsClient("sk_test_of_the_other_side", base_url=URL, pace=own, **EVERYTHING)
     assert there._config == expected._config
     assert there._config != client._config
 
@@ -112,6 +140,7 @@ def test_a_subclass_stays_one():
         ("hooks", [lambda _: None]),
         ("retry", RetryPolicy(stop=lambda _: True)),
         ("api_key", lambda: KEY),
+        ("pace", BoundPace(OWN_PACE)),
     ],
 )
 def test_what_cannot_travel_is_named(name, value):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
+import re
+import shlex
 import time
 import traceback
 
@@ -15,7 +17,8 @@ from calls_async.engines import _line
 from calls_async.engines._line import LEASE
 from calls_async.engines.redis import SharedPace
 from calls_async.testing import Fault, Sandbox
-from tests.kit import call_ids, open_sockets, other_tasks, run_python
+from tests.engines.redisserver import STARTED
+from tests.kit import ROOT, call_ids, open_sockets, other_tasks, run_python
 from tests.waiting import until
 
 PASSWORD = "hunter2-and-more"
@@ -277,6 +280,35 @@ def test_a_pace_belongs_to_one_loop(redis_server):
         with asyncio.Runner() as second, pytest.raises(WrongEventLoopError):
             second.run(use(close=False))
         first.run(use(close=True))
+
+
+# --- The how-to ----------------------------------------------------------------------------------
+
+PAGE = (ROOT / "docs" / "how-to" / "shared-pace.md").read_text(encoding="utf-8")
+
+
+def test_redis_is_started_as_the_page_says():
+    """The command of the page is the one that the tests start theirs with."""
+    (command,) = re.findall(r"^\$ (redis-server .*)$", PAGE, re.MULTILINE)
+    assert shlex.split(command) == ["redis-server", "--port", "6379", *STARTED]
+
+
+async def test_the_rights_of_the_page_are_enough(redis_server):
+    """A user with no more than those can do all that a pace does, and nothing else."""
+    warm(redis_server)
+    (rights,) = re.findall(r"^user (fleet on .*)$", PAGE, re.MULTILINE)
+    assert redis_server.command("ACL", "SETUSER", *rights.split()) == b"+OK\r\n"
+    url = redis_server.url.replace("redis://", "redis://fleet:password@")
+    pace = SharedPace(url, rate=100.0)
+    assert (await pace.reserve(1)).count == 1
+    await pace.park(0.0)
+    await pace.close()
+    assert redis_server.command("ZCARD", "{calls_async}:workers") == b":0\r\n"
+    other = SharedPace(url, rate=100.0, name="other")
+    with pytest.raises(ConfigurationError, match="NoPermissionError"):
+        await other.reserve(1)
+    await other.close()
+    redis_server.command("ACL", "DELUSER", "fleet")
 
 
 # --- Configuration and secrets -------------------------------------------------------------------

@@ -20,8 +20,10 @@ from calls_async import (
     Event,
     Failed,
     Fetched,
+    FleetPace,
     Limits,
     RateLimitedError,
+    Reservation,
     RetryPolicy,
     Statistics,
     StatusError,
@@ -31,6 +33,7 @@ from calls_async import (
     structure_call,
     unstructure_call,
 )
+from calls_async.engines.redis import PaceStatistics, SharedPace
 from calls_async.journal import FailureRecord, FetchedRecord, JobStatus, Journal, export_calls
 
 if TYPE_CHECKING:
@@ -145,3 +148,21 @@ async def jobs(client: CallsClient, ids: AsyncIterator[str]) -> None:
     for failure in journal.failed(retryable=True):
         assert_type(failure, FailureRecord)
         assert_type(failure.status, int | None)
+
+
+class OwnPace:
+    async def reserve(self, most: int) -> Reservation:
+        return Reservation(0.0, 0.005, most)
+
+    async def park(self, seconds: float) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+async def fleet() -> None:
+    shared = SharedPace("redis://localhost", rate=200, when_away="hold")
+    assert_type(shared.statistics(), PaceStatistics)
+    paces: list[FleetPace] = [shared, OwnPace()]
+    assert_type(await paces[0].reserve(5), Reservation)
+    CallsClient(pace=shared)
+    await gather_calls([], pace=OwnPace())
