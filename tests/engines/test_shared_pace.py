@@ -128,7 +128,7 @@ async def test_a_refusal_of_one_client_parks_the_other(redis_server):
             return CallsClient(sandbox.api_key, base_url=sandbox.base_url, pace=pace)
 
         async with client() as one, client() as other, asyncio.TaskGroup() as group:
-            group.create_task(one.gather_calls(call_ids(40)))
+            group.create_task(one.gather_calls(call_ids(120)))  # a second's worth, and some
             await until(lambda: len(sandbox.ledger) > 10)
             group.create_task(other.gather_calls(["b-0"]))
         entries = sandbox.ledger.entries
