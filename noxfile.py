@@ -37,7 +37,8 @@ and the sweeps would take minutes, for lines that these take as well."""
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 nox.options.sessions = [
-    "lint", "imports", "types", f"tests-{RUNNING}", "lowest", "coverage", "docs", "build",
+    "lint", "imports", "types", f"tests-{RUNNING}", "lowest", "examples", "coverage", "docs",
+    "build",
 ]  # fmt: skip
 
 
@@ -101,6 +102,17 @@ def readers(session: nox.Session) -> None:
     modules = ("test_readers", "test_render_files", "test_sources")
     tested = [f"tests/journal/{name}.py" for name in modules]
     session.run("python", "-m", "pytest", *tested, *session.posargs)
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """The examples of the docs run, with the newest of what they run in and with the lowest."""
+    floors = [requirement.replace(">=", "==") for requirement in group("examples")]
+    session.install(".[test]", *group("examples"))
+    for requirements in ((), floors):
+        if requirements:
+            session.install(".[test]", *requirements)
+        session.run("python", "-m", "pytest", "tests/examples", *session.posargs)
 
 
 @nox.session
@@ -264,7 +276,7 @@ def check_contents(session: nox.Session, wheel: Path, sdist: Path) -> None:
     others = {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "noxfile.py"}
     tested = {
         path.as_posix()
-        for folder in ("tests", "benchmarks")  # some tests are of the benchmarks
+        for folder in ("tests", "benchmarks", "examples")  # some tests are of these
         for path in Path(folder).rglob("*")
         if is_source(path)
     }
