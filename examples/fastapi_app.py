@@ -54,7 +54,8 @@ app = FastAPI(lifespan=lifespan)
 
 def calls_client(request: Request) -> CallsClient:
     """The client, for routes that ask for it."""
-    return request.app.state.calls
+    client: CallsClient = request.app.state.calls
+    return client
 
 
 Calls = Annotated[CallsClient, Depends(calls_client)]
@@ -81,7 +82,8 @@ class ClosingResponse(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
-        async with aclosing(self.body_iterator):
+        content: Any = self.body_iterator
+        async with aclosing(content):
             await super().__call__(scope, receive, send)
 
 

@@ -8,7 +8,8 @@ import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from saq import Job, Queue, Worker
+from saq import Job, Worker
+from saq.queue.redis import RedisQueue
 
 from calls_async import CallsClient, CallsError, ClientClosedError, Failed, Fetched, StoppedBy
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 GRACE = float(os.environ.get("CALLS_GRACE", "20"))  # seconds for what is in flight at the end
 
-queue = Queue.from_url(os.environ.get("REDIS_URL", "redis://localhost"), name="calls")
+queue = RedisQueue.from_url(os.environ.get("REDIS_URL", "redis://localhost"), name="calls")
 
 
 # --- The client lives as long as the worker ------------------------------------------------------
