@@ -8,13 +8,14 @@ import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from saq import Job, Worker
 from saq.queue.redis import RedisQueue
 
 from calls_async import CallsClient, CallsError, ClientClosedError, Failed, Fetched, StoppedBy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from saq import Job, Worker
 
 GRACE = float(os.environ.get("CALLS_GRACE", "20"))  # seconds for what is in flight at the end
 
@@ -53,8 +54,8 @@ async def fetch_calls(ctx: dict[str, Any], *, ids: list[str]) -> dict[str, int]:
     """Fetch what no earlier run of this job has fetched, and write down each outcome at once."""
     job, redis = ctx["job"], queue.redis
     records, failures = f"calls:{job.key}", f"calls:{job.key}:failed"
-    done = {key.decode() for place in (records, failures) for key in await redis.hkeys(place)}
-    left = [call_id for call_id in ids if call_id not in done]
+    done = {*await redis.hkeys(records), *await redis.hkeys(failures)}
+    left = [call_id for call_id in ids if call_id.encode() not in done]
     over: CallsError | None = None
     try:
         async with beating(job), ctx["calls"].stream_calls(left) as outcomes:
