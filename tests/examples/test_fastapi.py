@@ -77,8 +77,8 @@ async def asked(app, method, path, body=b"", *, spec):
     yield sent, gone.set
     async with asyncio.timeout(10):
         await asyncio.wait([request])
-    # What is sent to nobody may raise; a server that makes it do so takes no offence.
-    assert type(request.exception()).__name__ in ("NoneType", "ClientDisconnect", "OSError")
+    # A server whose `send` raises when the connection is gone takes no offence at what comes of it.
+    assert request.exception() is None or spec == "2.4"
 
 
 def test_the_page_shows_what_is_tested():

@@ -38,12 +38,15 @@ async def saq_queue(redis_url, monkeypatch):
     queue = Queue.from_url(redis_url, name="calls")
     await queue.connect()
     await queue.redis.flushall()
+    # Keep the workers from looking for lost jobs for now. One that is taken in the very moment of
+    # such a sweep passes for lost, and is run twice.
+    await queue.sweep(lock=3600)
     yield queue
     await queue.disconnect()
 
 
 @pytest.fixture
-async def start_worker(saq_queue, calls_sandbox, tmp_path):
+async def start_worker(saq_queue, calls_sandbox, tmp_path):  # noqa: ARG001 (it sets REDIS_URL)
     """Start workers, as the page says; those that a test leaves over are killed."""
     (tmp_path / "quick.py").write_text(QUICK)
     variables = {
@@ -62,11 +65,6 @@ async def start_worker(saq_queue, calls_sandbox, tmp_path):
             stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         workers.append(worker)
-        # The first thing that a worker does is to sweep: a job that it takes in that very moment
-        # passes for one that nobody works on, and is run twice.
-        async with asyncio.timeout(30):
-            while len((await saq_queue.info())["workers"]) < len(workers):  # noqa: ASYNC110 (Redis)
-                await asyncio.sleep(0.02)
         return worker
 
     yield start
@@ -153,9 +151,9 @@ async def test_a_worker_that_is_stopped_drains(saq_queue, start_worker, calls_sa
     than the grace was cut, and is the only id that is asked for twice; a job that had begun all of
     its ids does not pass for done without it.
     """
-    calls_sandbox.latency = 0.1
+    calls_sandbox.latency = 0.25
     calls_sandbox.faults = {"stuck": [Fault.stall]}
-    ids = call_ids(800)
+    ids = call_ids(400)
     options = {"timeout": 0, "heartbeat": 30, "retries": 1}
     worker = await start_worker()
     last = await saq_queue.enqueue("fetch_calls", ids=["a", "stuck"], **options)
@@ -189,9 +187,9 @@ async def test_a_killed_workers_job_is_finished_by_another(saq_queue, start_work
 
     Only what was in flight is fetched twice.
     """
-    calls_sandbox.latency = 0.05
-    ids = call_ids(600)
-    victim = await start_worker("quick.quick")
+    calls_sandbox.latency = 0.1
+    ids = call_ids(400)
+    victim = await start_worker()
     job = await saq_queue.enqueue("fetch_calls", ids=ids, timeout=0, heartbeat=1, retries=2)
     await until(lambda: len(calls_sandbox.ledger) > 50)
     victim.kill()
@@ -200,6 +198,7 @@ async def test_a_killed_workers_job_is_finished_by_another(saq_queue, start_work
     kept = set(await records(saq_queue, job))
     begun = requests(calls_sandbox, ids)
     assert 0 < len(kept) < len(begun) < len(ids)
+    await saq_queue.redis.delete(saq_queue.namespace("sweep"))  # the time has come for a sweep
     await start_worker("quick.quick")
     await finished(job)
     assert (job.status, job.attempts) == (Status.COMPLETE, 2)
