@@ -14,8 +14,16 @@ EXAMPLES = ROOT / "examples"
 
 def blocks(page):
     """The Python of a page, block by block."""
-    text = (ROOT / "docs" / "how-to" / page).read_text("utf-8")
-    return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return re.findall(r"^```python\n(.*?)^```", _text(page), re.DOTALL | re.MULTILINE)
+
+
+def commands(page):
+    """What a page says to type in."""
+    return re.findall(r"^\$ (.*)$", _text(page), re.MULTILINE)
+
+
+def _text(page):
+    return (ROOT / "docs" / "how-to" / page).read_text("utf-8")
 
 
 async def run(block, **names):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import signal
 import sys
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ import pytest
 
 from calls_async import Timeouts, structure_call
 from calls_async.testing import Fault, record_body
-from tests.examples.pages import EXAMPLES, blocks, run, until
+from tests.examples.pages import EXAMPLES, blocks, commands, run, until
 from tests.kit import ROOT, call_ids
 from tests.peers.process import free_ports
 
@@ -21,6 +22,7 @@ pytest.importorskip("fastapi", reason="fastapi is not installed: nox -s examples
 httpx = pytest.importorskip("httpx", reason="httpx is not installed: nox -s examples")
 
 PAGE = blocks("fastapi.md")
+SERVER = ("-m", "uvicorn", "examples.fastapi_app:app", "--port")
 
 
 @pytest.fixture
@@ -188,13 +190,14 @@ async def test_who_hangs_up_ends_the_stream(app, calls_sandbox, spec):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 async def test_a_real_server_runs_it(calls_sandbox, tmp_path):
-    """`uvicorn examples.fastapi_app:app`: answers, notices who hangs up, and stops when told."""
+    """uvicorn, started as the page says: answers, notices who hangs up, and stops when told."""
+    assert shlex.join(["python", *SERVER, "8000"]) in commands("fastapi.md")
     pytest.importorskip("uvicorn", reason="uvicorn is not installed: nox -s examples")
     calls_sandbox.faults = {"stuck": Fault.stall}
     port = free_ports("app")["app"]
     variables = {"CALLS_BASE_URL": calls_sandbox.base_url, "CALLS_API_KEY": calls_sandbox.api_key}
     server = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "uvicorn", "examples.fastapi_app:app", "--port", str(port),
+        sys.executable, *SERVER, str(port),
         cwd=tmp_path,
         env=os.environ | variables | {"PYTHONPATH": str(ROOT)},
         stdout=asyncio.subprocess.DEVNULL,

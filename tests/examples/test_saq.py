@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
 
 import pytest
 
 from calls_async.testing import Fault, record_body
-from tests.examples.pages import EXAMPLES, blocks, run, until
+from tests.examples.conftest import KEEPING
+from tests.examples.pages import EXAMPLES, blocks, commands, run, until
 from tests.kit import ROOT, call_ids
 
 pytest.importorskip("saq", reason="saq is not installed: nox -s examples")
@@ -20,6 +22,7 @@ from saq import Queue
 from saq.job import Status
 
 PAGE = blocks("saq.md")
+WORKER = ("-m", "saq", "examples.saq_worker.settings")
 
 # What SAQ does about workers that have died it does within seconds here, and not in a minute.
 QUICK = """
@@ -57,9 +60,9 @@ async def start_worker(saq_queue, calls_sandbox, tmp_path):  # noqa: ARG001 (it 
     }
     workers = []
 
-    async def start(settings="examples.saq_worker.settings"):
+    async def start(*arguments):
         worker = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "saq", settings,
+            sys.executable, *(arguments or WORKER),
             cwd=tmp_path,
             env=os.environ | variables,
             stderr=asyncio.subprocess.PIPE,
@@ -99,6 +102,13 @@ def test_the_page_shows_what_is_tested():
     example, *others = PAGE
     assert example == (EXAMPLES / "saq_worker.py").read_text("utf-8")
     assert [block.split("\n")[0] for block in others] == ["# enqueue", "# read"]
+
+
+def test_the_commands_are_those_of_the_page():
+    """Redis and the workers are started here as the page says."""
+    started = commands("saq.md")
+    assert shlex.join(["redis-server", "--port", "6379", *KEEPING]) in started
+    assert shlex.join(["python", *WORKER]) in started
 
 
 async def test_a_job_fetches_its_ids_and_retries_are_the_clients(
@@ -199,7 +209,7 @@ async def test_a_killed_workers_job_is_finished_by_another(saq_queue, start_work
     begun = requests(calls_sandbox, ids)
     assert 0 < len(kept) < len(begun) < len(ids)
     await saq_queue.redis.delete(saq_queue.namespace("sweep"))  # the time has come for a sweep
-    await start_worker("quick.quick")
+    await start_worker("-m", "saq", "quick.quick")
     await finished(job)
     assert (job.status, job.attempts) == (Status.COMPLETE, 2)
     assert job.result == {"fetched": len(ids), "failed": 0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import sqlite3
 import sys
@@ -11,12 +12,13 @@ import sys
 import pytest
 
 from calls_async.testing import Fault, record_body
-from tests.examples.pages import EXAMPLES, blocks, run, until
+from tests.examples.pages import EXAMPLES, blocks, commands, run, until
 from tests.kit import ROOT, call_ids
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 
 PAGE = blocks("services.md")
+SERVICE = ("-m", "examples.service")
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ async def start_service(calls_sandbox, tmp_path):
     async def start(**variables):
         services.append(
             await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "examples.service",
+                sys.executable, *SERVICE,
                 cwd=tmp_path,
                 env=os.environ | {
                     "CALLS_BASE_URL": calls_sandbox.base_url,
@@ -74,6 +76,7 @@ def test_the_page_shows_what_is_tested():
     """The service on the page is the example, to the letter; the other block fills the table."""
     assert PAGE[0] == (EXAMPLES / "service.py").read_text("utf-8")
     assert [block.split("\n")[0] for block in PAGE[1:]] == ["# add"]
+    assert shlex.join(["python", *SERVICE]) in commands("services.md")
 
 
 async def test_ids_are_fetched_as_they_come(table, start_service, calls_sandbox):
