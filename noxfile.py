@@ -29,6 +29,7 @@ PYTHONS = [
 AGAIN = (
     *(f"tests/{folder}" for folder in ("unit", "contract", "edges", "client", "cli")),
     *(f"tests/{folder}" for folder in ("journal", "testing")),
+    *(f"tests/engines/test_{name}.py" for name in ("chunks", "dask", "guide", "line")),
     "--ignore=tests/client/test_memory.py",
     "--ignore=tests/journal/test_crash.py",
 )
@@ -86,22 +87,34 @@ def lowest(session: nox.Session) -> None:
         requirement.replace(">=", "==")
         for requirement in (
             *PYPROJECT["project"]["dependencies"],
-            *(floor for extra in ("cli", "redis", "speed", "test") for floor in extras[extra]),
+            *(floor for extra in ("cli", "dask", "redis", "speed", "test") for floor in extras[extra]),
         )
         if ">=" in requirement  # all but the project's own extras
     ]
     # One resolution with ".", so that a floor which another requirement raises is an error here.
-    session.install(".[test]", *floors)
+    session.install(".[test,dask]", *floors)
     session.run("python", "-m", "pytest", *AGAIN, *session.posargs)
 
 
 @nox.session
 def readers(session: nox.Session) -> None:
-    """DuckDB, pandas and polars read what a journal is rendered to; nothing of it is skipped."""
-    session.install(".[test,parquet]", *group("readers"))
+    """DuckDB, pandas, polars and Dask read what is written; nothing of it is skipped."""
+    session.install(".[test,parquet,dask]", *group("readers"))
     modules = ("test_readers", "test_render_files", "test_sources")
     tested = [f"tests/journal/{name}.py" for name in modules]
-    session.run("python", "-m", "pytest", *tested, *session.posargs)
+    session.run(
+        "python", "-m", "pytest", *tested, "tests/engines/test_readers.py", *session.posargs
+    )
+
+
+@nox.session
+def engines(session: nox.Session) -> None:
+    """Jobs on clusters whose processes are killed; ten minutes. `-- --short` takes half of one."""
+    session.install(".[test,dask]")
+    pytest = ("python", "-m", "pytest", "tests/engines", "tests/cli/test_fleet.py")
+    session.run(*pytest)
+    if "--short" not in session.posargs:
+        session.run(*pytest, "-m", "slow", "-s")
 
 
 @nox.session
@@ -118,7 +131,7 @@ def examples(session: nox.Session) -> None:
 @nox.session
 def coverage(session: nox.Session) -> None:
     """Every branch of rows 0 and 1 is taken by a test, and 95% of all."""
-    session.install("--editable", ".[test]", *group("cov"))
+    session.install("--editable", ".[test,dask]", *group("cov"))
     data = {"COVERAGE_FILE": str(Path(session.create_tmp()).resolve() / "coverage")}
     session.run("coverage", "erase", env=data)
     session.run("coverage", "run", "-m", "pytest", *AGAIN, *session.posargs, env=data)

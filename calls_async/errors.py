@@ -27,6 +27,7 @@ __all__ = [
     "ConnectError",
     "DeadlineExceededError",
     "DecodeError",
+    "EngineError",
     "FleetPaceError",
     "InvalidCallIdError",
     "JournalError",
@@ -196,6 +197,21 @@ class JournalError(CallsError):
     """
 
     remedy: ClassVar[str] = "Put right what the message names, and run the same job again."
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class EngineError(CallsError):
+    """An engine that spreads a job over machines could not go on, such as a cluster that went away.
+
+    What was finished before is kept.
+    """
+
+    remedy: ClassVar[str] = "See that the cluster is up, and run the same job again: it goes on."
+
+    @property
+    def retryable(self) -> bool:
+        """The job goes on where it was."""
+        return True
 
 
 # --- Files: what a job reads its ids from and writes its results to ------------------------------

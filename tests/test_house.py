@@ -39,6 +39,7 @@ PUBLIC_NAMES = sorted(
     (module, name)
     for module in (
         "calls_async",
+        "calls_async.engines.dask",
         "calls_async.engines.redis",
         "calls_async.journal",
         "calls_async.testing",

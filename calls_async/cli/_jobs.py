@@ -15,6 +15,7 @@ from calls_async import CallsClient, Limits
 from calls_async.cli import _options, _status
 from calls_async.cli._exits import CommandError, Exit, epilog
 from calls_async.cli._files import Files, check_place, is_own, journal_of
+from calls_async.cli._fleet import Fleet
 from calls_async.cli._job import Job
 from calls_async.cli._loop import run
 from calls_async.cli._plan import planned
@@ -23,6 +24,7 @@ from calls_async.cli._sources import KINDS, ReadAhead, begun, source_of
 from calls_async.cli._terminal import DataConsole
 from calls_async.cli._view import choose_view
 from calls_async.cli._watch import Watch
+from calls_async.engines.dask import CHUNK_SIZE
 from calls_async.engines.redis import SharedPace
 from calls_async.journal import Journal
 from calls_async.journal.report import write_report
@@ -73,6 +75,7 @@ class _Sending(TypedDict):
 @click.option("--query", metavar="SELECT", help="The query that gives the ids of an SQLite file.")
 @click.option("--dry-run", is_flag=True, help="Say what there is to do, and send nothing.")
 @_options.force
+@_options.fleet
 @_options.sending
 @_options.log_format
 def fetch(
@@ -86,6 +89,9 @@ def fetch(
     query: str | None,
     dry_run: bool,
     force: bool,
+    dask: str | None,
+    chunk_size: int | None,
+    retry_failed: bool,
     talk: Talk,
     **sending: Unpack[_Sending],
 ) -> Exit:
@@ -98,9 +104,35 @@ def fetch(
     are written from it, in the order of the ids. A job that was ended earlier, in whichever way,
     goes on when the same command is run again: nothing is fetched twice.
 
+    With --dask a cluster does the work, and a folder of Parquet files takes the place of journal
+    and files.
+
     Ctrl-C finishes what is in flight and ends; a second Ctrl-C ends at once. SIGTERM is the same.
     """
     source = source_of(ids_file, kind, column=column, query=query)
+    if dask is not None:
+        unused = {
+            "--errors": errors, "--journal": journal, "--dry-run": dry_run, "--force": force,
+            "--fail-fast": sending["fail_fast"],
+        }  # fmt: skip
+        return _fleet(
+            Fleet(
+                address=dask,
+                out=out,
+                chunk_size=chunk_size or CHUNK_SIZE,
+                retry_failed=retry_failed,
+                max_rate=sending["max_rate"],
+                pace=_pace(sending),
+                concurrency=sending["concurrency"],
+                patience=sending["patience"],
+                base_url=sending["base_url"],
+            ),
+            source,
+            [option for option, value in unused.items() if value],
+            talk,
+        )
+    if chunk_size is not None or retry_failed:
+        raise click.UsageError("--chunk-size and --retry-failed go with --dask.")
     if journal is None:
         if out is None:
             raise click.UsageError("give --out FILE for the records, or --journal FILE.")
@@ -128,6 +160,12 @@ def fetch(
         return _run(job, files, journal, talk)
 
 
+def _fleet(fleet: Fleet, source: Source, unused: list[str], talk: Talk) -> Exit:
+    if unused:
+        raise click.UsageError(f"{unused[0]} and --dask do not go together.")
+    return fleet.run(begun(source), talk)
+
+
 def _plan(source: Source, journal: str, max_rate: float | None, talk: Talk) -> Exit:
     ids = begun(source)
     if Path(journal).exists():
@@ -139,14 +177,22 @@ def _plan(source: Source, journal: str, max_rate: float | None, talk: Talk) -> E
     return Exit.FETCHED
 
 
+def _pace(options: _Sending) -> SharedPace | None:
+    """The pace that is shared, if one is."""
+    rate, url = options["max_rate"], options["shared_pace"]
+    if url is None:
+        return None
+    if rate is None:
+        raise click.UsageError("a shared pace needs --max-rate N, the limit that all share.")
+    return SharedPace(url, rate=rate)
+
+
 def _sender(options: _Sending) -> tuple[Watch, CallsClient]:
     """The client, and what sees its work."""
-    rate, url = options["max_rate"], options["shared_pace"]
-    if url is not None and rate is None:
-        raise click.UsageError("a shared pace needs --max-rate N, the limit that all share.")
+    rate = options["max_rate"]
     watch = Watch(given_rate=rate)
     # In a fleet the rate is that of all, and any of them may have most of it.
-    pace = None if url is None or rate is None else SharedPace(url, rate=rate)
+    pace = _pace(options)
     limits = Limits(
         max_rate=rate if pace is None else None,
         max_concurrency=options["concurrency"],

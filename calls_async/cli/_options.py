@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from calls_async import Limits
 from calls_async.cli._exits import App
 from calls_async.cli._talk import JsonTalk, Talk
+from calls_async.engines.dask import CHUNK_SIZE, MOST_IDS
 from calls_async.engines.redis import URL_VARIABLE, has_password
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -101,6 +102,33 @@ _SENDING: Final[tuple[Any, ...]] = (
 def sending(command: F) -> F:
     """The options of a command that sends requests for many ids."""
     for option in reversed(_SENDING):
+        command = option(command)
+    return command
+
+
+_FLEET: Final[tuple[Any, ...]] = (
+    click.option(
+        "--dask",
+        metavar="ADDRESS",
+        help="Fetch on a Dask cluster: tcp://HOST:PORT, or local. --out is a folder or a URL then.",
+    ),
+    click.option(
+        "--chunk-size",
+        type=click.IntRange(1, MOST_IDS),
+        metavar="N",
+        help=f"With --dask: ids to a part. Without it: {CHUNK_SIZE:,}.",
+    ),
+    click.option(
+        "--retry-failed",
+        is_flag=True,
+        help="With --dask: try those again that failed and may succeed now.",
+    ),
+)
+
+
+def fleet(command: F) -> F:
+    """The options of a command that can have a cluster do its work."""
+    for option in reversed(_FLEET):
         command = option(command)
     return command
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from types import FrameType
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -37,7 +38,33 @@ def terminable() -> Generator[None]:
 
 
 @contextmanager
-def _handled(handler: Callable[..., Any]) -> Generator[None]:
+def stopping(handler: Callable[[], None]) -> Generator[None]:
+    """Call `handler` with the first signal, and raise `KeyboardInterrupt` with the next.
+
+    This is for work without an event loop; the handler may run between any two of its steps.
+    """
+    told = False
+
+    def woken(number: int, frame: FrameType | None) -> None:
+        nonlocal told
+        if told:
+            signal.default_int_handler(number, frame)
+        told = True
+        handler()
+
+    with _handled(woken):
+        yield
+
+
+@contextmanager
+def sparing_children() -> Generator[None]:
+    """Let processes that are started in the block have no part in Ctrl-C."""
+    with _handled(signal.SIG_IGN):
+        yield
+
+
+@contextmanager
+def _handled(handler: Callable[..., Any] | signal.Handlers) -> Generator[None]:
     before: dict[signal.Signals, Any] = {}
     with suppress(ValueError):  # outside the main thread there are no signals to handle
         for number in _SIGNALS:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from importlib import import_module
+from io import BytesIO
 from itertools import islice
 from types import NoneType
 from typing import IO, TYPE_CHECKING, Any, Final, get_args, get_type_hints
@@ -22,7 +23,9 @@ from calls_async.errors import ConfigurationError, OutputError, SourceError
 from calls_async.models import wire_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from calls_async.journal._records import FailureRecord
 
 ROW_GROUP: Final = 32_768
 """Rows. Readers skip and share out work by row groups; the writer holds one in memory."""
@@ -44,6 +47,15 @@ def _pyarrow() -> tuple[Any, Any]:
         raise ConfigurationError(
             "Parquet needs pyarrow: pip install 'calls_async[parquet]'"
         ) from exc
+
+
+def check_installed() -> None:
+    """Make sure that pyarrow is there.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    _pyarrow()
 
 
 # --- Reading -------------------------------------------------------------------------------------
@@ -99,7 +111,7 @@ def write(calls: Iterable[Call], file: IO[bytes]) -> None:
     """
     pa, parquet = _pyarrow()
     schema = _schema(pa)
-    rows = map(_row, calls)
+    rows = map(row_of, calls)
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         while batches := list(islice(_batches(pa, rows, schema), ROW_GROUP // _BATCH)):
             writer.write_table(pa.Table.from_batches(batches), ROW_GROUP)
@@ -135,6 +147,98 @@ def _type(pa: Any, kind: Any) -> Any:
     return pa.bool_() if bool in types else pa.string()
 
 
+# --- Tables, for who writes many files -----------------------------------------------------------
+
+
+def calls_table(rows: Sequence[dict[str, Any]]) -> Any:
+    """Rows of `row_of` as a table of Arrow's, with the schema of every file of calls.
+
+    Raises:
+        ConfigurationError: pyarrow is not installed.
+    """
+    pa, _ = _pyarrow()
+    return pa.Table.from_pylist(rows, schema=_schema(pa))
+
+
+def failures_table(failures: Iterable[FailureRecord]) -> Any:
+    """Failures as a table; its columns are the members that `failure_members` has, with types.
+
+    Raises:
+        ConfigurationError: pyarrow is not installed.
+    """
+    pa, _ = _pyarrow()
+    rows = [
+        {
+            "id": failure.id,
+            "error": failure.error,
+            "message": failure.message,
+            "retryable": failure.retryable,
+            "stoppedBy": failure.stopped_by,
+            "attempts": failure.attempts,
+            "status": failure.status,
+            "requestId": failure.request_id,
+            "elapsed": failure.elapsed,
+            "at": failure.at,
+        }
+        for failure in failures
+    ]
+    schema = pa.schema([
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("error", pa.string(), nullable=False),
+        pa.field("message", pa.string(), nullable=False),
+        pa.field("retryable", pa.bool_(), nullable=False),
+        pa.field("stoppedBy", pa.string()),
+        pa.field("attempts", pa.int64(), nullable=False),
+        pa.field("status", pa.int64()),
+        pa.field("requestId", pa.string()),
+        pa.field("elapsed", pa.float64(), nullable=False),
+        pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
+    ])  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def joined(tables: Sequence[Any], order: Sequence[int] | None = None) -> Any:
+    """Tables of one schema as one; these rows of it, in this order, if they are given."""
+    pa, _ = _pyarrow()
+    table = pa.concat_tables(tables)
+    # Without a type, an empty list would be one of nulls, which are no rows.
+    return table if order is None else table.take(pa.array(order, pa.int64()))
+
+
+def file_of(table: Any) -> bytes:
+    """A table as the content of a Parquet file, compressed with Zstandard."""
+    _, parquet = _pyarrow()
+    file = BytesIO()
+    parquet.write_table(table, file, ROW_GROUP, compression="zstd")
+    return file.getvalue()
+
+
+def table_of(content: bytes, columns: Sequence[str] | None = None) -> Any:
+    """The table in a Parquet file's content, or some of its columns.
+
+    Raises:
+        ValueError: It is no such file.
+    """
+    pa, parquet = _pyarrow()
+    try:
+        return parquet.ParquetFile(BytesIO(content)).read(columns)
+    except (pa.ArrowException, OSError) as exc:
+        raise ValueError(str(exc).partition("\n")[0]) from exc
+
+
+def rows_in(content: bytes) -> int:
+    """How many rows a Parquet file's content has.
+
+    Raises:
+        ValueError: It is no such file.
+    """
+    pa, parquet = _pyarrow()
+    try:
+        return int(parquet.ParquetFile(BytesIO(content)).metadata.num_rows)
+    except (pa.ArrowException, OSError) as exc:
+        raise ValueError(str(exc).partition("\n")[0]) from exc
+
+
 # --- Rows ----------------------------------------------------------------------------------------
 
 _NAMES: Final = tuple(wire_names(Call).items())
@@ -145,7 +249,12 @@ _NESTED: Final = {
 }
 
 
-def _row(call: Call) -> dict[str, Any]:
+def row_of(call: Call) -> dict[str, Any]:
+    """A call, by the names of its columns.
+
+    Raises:
+        OutputError: `extra` of the call is nested too deeply to be written.
+    """
     row = {member: getattr(call, name) for name, member in _NAMES}
     extra = dict(call.extra) if call.extra else {}
     for member, names in _NESTED.items():
