@@ -35,6 +35,8 @@ AGAIN = (
 )
 """What is run once more, with other versions or for the coverage. The properties, the simulation
 and the sweeps would take minutes, for lines that these take as well."""
+TESTED = ("cli", "dask", "redis", "speed", "test")
+"""The extras whose lowest versions are tested."""
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 nox.options.sessions = [
@@ -87,7 +89,7 @@ def lowest(session: nox.Session) -> None:
         requirement.replace(">=", "==")
         for requirement in (
             *PYPROJECT["project"]["dependencies"],
-            *(floor for extra in ("cli", "dask", "redis", "speed", "test") for floor in extras[extra]),
+            *(floor for extra in TESTED for floor in extras[extra]),
         )
         if ">=" in requirement  # all but the project's own extras
     ]

@@ -150,7 +150,8 @@ def export_calls_dask(
             evenly: over as many chunks as there are threads of workers when the run begins, and
             only so many are ever under way. So workers that join later make it no more, and
             workers that are lost make it less until others are there. A pace that the workers have
-            in common (`pace` in `config`) loses nothing of the rate.
+            in common (`pace` in `config`, such as `SharedPace`) loses nothing of the rate, and
+            takes the place of this.
         progress: Called in this thread with how far the job is, after each part and at least every
             half second.
         stop: Once it is set, no chunk is begun; those under way are finished, and then the job

@@ -21,6 +21,7 @@ import pytest
 
 from calls_async import EngineError
 from calls_async.engines.dask import export_calls_dask
+from calls_async.engines.redis import SharedPace
 from tests.cli.conftest import spawn
 from tests.engines.kit import (
     KEY,
@@ -155,16 +156,19 @@ class Driver:
         return self.result
 
 
-def survive(tmp_path, *, number, limit, kills, size, again, options, variables):
+def survive(
+    tmp_path, *, number, limit, kills, size, again, max_rate=None, pace=None, variables=None
+):
     """Run a job to its end through so many kills, of which the second half in a second run."""
     draw = random.Random(0)
     ids = call_ids(number)
     out = tmp_path / "out"
     seen = {}
-    cluster = Cluster(tmp_path, **variables)
+    cluster = Cluster(tmp_path, **(variables or {}))
     pages = {}
     with Server(max_rate=limit, latency=0.005) as server:
-        options = {"config": {"base_url": server.base_url}, "chunk_size": size, **options}
+        config = {"base_url": server.base_url, "pace": pace}
+        options = {"config": config, "chunk_size": size, "max_rate": max_rate}
         cluster.start()
         try:
             with cluster.client() as client:
@@ -242,7 +246,7 @@ def test_a_killed_worker_costs_its_chunks_alone(tmp_path):
         kills=1,
         size=50,
         again=False,
-        options={"max_rate": 450.0},
+        max_rate=450.0,
         variables={"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"},
     )
     requests = Counter(call_id for _, call_id, _ in ledger)
@@ -251,25 +255,20 @@ def test_a_killed_worker_costs_its_chunks_alone(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [pytest.param({"max_rate": 490.0}, id="shared out evenly")])
-def test_ten_kills_and_another_scheduler(tmp_path, options):
+@pytest.mark.parametrize("way", ["shared out evenly", "shared pace"])
+def test_ten_kills_and_another_scheduler(tmp_path, way, request):
     """50,000 ids at 500/s, ten kills, and the scheduler is another one in the second run."""
-    ledger = survive(
-        tmp_path,
-        number=50_000,
-        limit=500,
-        kills=10,
-        size=500,
-        again=True,
-        options=options,
-        variables={},
-    )
+    paced = {"max_rate": 490.0}
+    if way == "shared pace":
+        url = request.getfixturevalue("redis_server").url
+        paced = {"pace": SharedPace(url, rate=490.0)}
+    ledger = survive(tmp_path, number=50_000, limit=500, kills=10, size=500, again=True, **paced)
     times = [at for at, *_ in ledger]
     most = busiest(times, 2.0)
     took = times[-1] - times[0]
     throttled = sum(status == 429 for *_, status in ledger)
     print(  # noqa: T201 (what was measured)
-        f"{len(ledger):,} requests in {took:.0f} s, {len(ledger) - 50_000:,} of them again, "
+        f"{way}: {len(ledger):,} requests in {took:.0f} s, {len(ledger) - 50_000:,} of them again, "
         f"{throttled} throttled; at most {most} in 2 s"
     )
     assert most <= 1.05 * 2 * 500

@@ -36,9 +36,10 @@ def run(monkeypatch, tmp_path):
         monkeypatch.setenv("CALLS_API_KEY", KEY)
         monkeypatch.setenv("CALLS_BASE_URL", sandbox.base_url)
 
-        def run(title):
+        def run(title, redis=""):
             names = {}
-            exec(compile(BLOCKS.pop(title), title, "exec"), names)  # noqa: S102 (our own page)
+            block = BLOCKS.pop(title).replace("redis://127.0.0.1:6379/0", redis)
+            exec(compile(block, title, "exec"), names)  # noqa: S102 (our own page)
             return names
 
         yield run
@@ -57,4 +58,11 @@ def test_the_examples(run, tmp_path, capsys):
     job = run("from asyncio")["job"]
     assert inspect.iscoroutinefunction(job)
     assert isinstance(__import__("asyncio").run(job(["call-1", "call-2", "call-3"])), DaskSummary)
-    assert BLOCKS == {}  # none is left out
+    assert set(BLOCKS) <= {"pace"}  # none is left out
+
+
+def test_the_example_with_a_shared_pace(run, redis_server, tmp_path):
+    """Its starts are on the line of a Redis."""
+    run("pace", redis_server.url)
+    assert ids_of(tmp_path / "paced") == ["call-1", "call-2"]
+    assert redis_server.command("EXISTS", "{calls_async}:line").startswith(b":1")
