@@ -32,6 +32,7 @@ AGAIN = (
     *(f"tests/engines/test_{name}.py" for name in ("chunks", "dask", "guide", "line")),
     "--ignore=tests/client/test_memory.py",
     "--ignore=tests/journal/test_crash.py",
+    "--ignore=tests/engines/test_fleet_processes.py",
 )
 """What is run once more, with other versions or for the coverage. The properties, the simulation
 and the sweeps would take minutes, for lines that these take as well."""

@@ -299,12 +299,12 @@ class SharedPace:
 
     async def _run(self, asked: tuple[str | int, ...]) -> tuple[Any, float]:
         """The script's answer, and when it was asked."""
-        if self._redis is None:
-            self._redis = self._address.client()
         for last in (False, True):
-            sent = self._time()
+            if self._redis is None:  # not yet, or another client has closed it meanwhile
+                self._redis = self._address.client()
+            redis, sent = self._redis, self._time()
             try:
-                return await self._redis.evalsha(_DIGEST, 2, *self._keys, *asked), sent
+                return await redis.evalsha(_DIGEST, 2, *self._keys, *asked), sent
             except Exception as exc:
                 kind = type(exc).__name__
                 # A connection that lay idle may have been closed: that alone is no reason.
@@ -313,7 +313,7 @@ class SharedPace:
             self._clock.forget()
             if kind == "NoScriptError":  # a new server, or one that was told to forget
                 sent = self._time()
-                return await self._redis.eval(SCRIPT, 2, *self._keys, *asked), sent
+                return await redis.eval(SCRIPT, 2, *self._keys, *asked), sent
         raise AssertionError  # pragma: no cover (the loop returns or raises)
 
     def _own_slots(self, alone: Share, now: float, most: int) -> Reservation:

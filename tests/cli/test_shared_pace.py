@@ -42,7 +42,9 @@ def test_it_needs_a_rate():
     assert "needs --max-rate N" in result.stderr
 
 
-@pytest.mark.parametrize("url", ["redis://:hunter2@host", "redis://host?password=hunter2"])
+@pytest.mark.parametrize(
+    "url", ["redis://:hunter2@host", "redis://host?password=hunter2", "redis://:hunter2@[::1"]
+)
 def test_a_password_is_no_argument(url):
     """It is refused on the command line, without being repeated, and taken from the environment."""
     result = invoke(*FETCH, "--max-rate", "5", "--shared-pace", url)
