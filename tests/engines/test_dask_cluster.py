@@ -250,7 +250,6 @@ def test_a_killed_worker_costs_its_chunks_alone(tmp_path):
         variables={"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"},
     )
     requests = Counter(call_id for _, call_id, _ in ledger)
-    assert sum(requests.values()) > 1_000  # the kill cost something
     assert sum(number > 1 for number in requests.values()) <= 8 * 50
 
 
