@@ -101,13 +101,12 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def readers(session: nox.Session) -> None:
-    """DuckDB, pandas, polars and Dask read what is written; nothing of it is skipped."""
+    """DuckDB, pandas, polars and Dask read what is written, also as the pages have it."""
     session.install(".[test,parquet,dask]", *group("readers"))
     modules = ("test_readers", "test_render_files", "test_sources")
     tested = [f"tests/journal/{name}.py" for name in modules]
-    session.run(
-        "python", "-m", "pytest", *tested, "tests/engines/test_readers.py", *session.posargs
-    )
+    tested += ["tests/engines/test_readers.py", "tests/test_pages.py"]
+    session.run("python", "-m", "pytest", *tested, *session.posargs)
 
 
 @nox.session

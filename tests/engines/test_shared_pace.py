@@ -10,15 +10,23 @@ import re
 import shlex
 import time
 import traceback
+from types import SimpleNamespace
 
 import pytest
 
-from calls_async import CallsClient, ConfigurationError, FleetPaceError, WrongEventLoopError
+from calls_async import (
+    CallsClient,
+    ConfigurationError,
+    FleetPaceError,
+    Limits,
+    WrongEventLoopError,
+)
 from calls_async.engines import _line
 from calls_async.engines._line import LEASE
 from calls_async.engines.redis import SharedPace
 from calls_async.testing import Fault, Sandbox
 from tests.engines.redisserver import STARTED
+from tests.examples.pages import blocks, run
 from tests.kit import ROOT, call_ids, open_sockets, other_tasks, run_python
 from tests.waiting import until
 
@@ -331,6 +339,32 @@ async def test_the_rights_of_the_page_are_enough(redis_server):
         await other.reserve(1)
     await other.close()
     redis_server.command("ACL", "DELUSER", "fleet")
+
+
+async def test_the_code_of_the_page_runs(redis_server, monkeypatch, capsys):
+    """A shared pace, what it tells, an even division, and a pace of the reader's own."""
+    warm(redis_server)
+    shared, told, divided, own = blocks("shared-pace.md")
+    asked = []
+
+    async def ask(*what):
+        asked.append(what)
+        return SimpleNamespace(wait=0.0, interval=0.001, count=what[-1] if what else 0)
+
+    async with Sandbox() as sandbox:
+        monkeypatch.setenv("CALLS_API_KEY", sandbox.api_key)
+        monkeypatch.setenv("CALLS_BASE_URL", sandbox.base_url)
+        here = shared.replace("redis://redis.internal:6379/0", redis_server.url)
+        names = await run(here, ids=call_ids(3))
+        assert len(names["calls"]) == 3
+        await run(told, **names)
+        assert capsys.readouterr().out.startswith("PaceStatistics(workers=")
+        await run(divided, workers=4, CallsClient=CallsClient, Limits=Limits)
+        names = await run(own, ask_my_service=ask, close_my_service=ask)
+        async with names["client"] as client:
+            await client.get_call("call-1")
+    assert asked[0][0] == "reserve"
+    assert asked[-1] == ()  # closed with the client
 
 
 # --- Configuration and secrets -------------------------------------------------------------------

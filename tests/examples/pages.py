@@ -6,24 +6,28 @@ import ast
 import asyncio
 import inspect
 import re
+import textwrap
 
 from tests.kit import ROOT
 
 EXAMPLES = ROOT / "examples"
 
 
-def blocks(page):
-    """The Python of a page, block by block."""
-    return re.findall(r"^```python\n(.*?)^```", _text(page), re.DOTALL | re.MULTILINE)
+def blocks(page, language="python"):
+    """What a page has in one language, block by block, also in lists."""
+    found = re.findall(r"^( *)```(\w+)\n(.*?)^\1```$", text(page), re.DOTALL | re.MULTILINE)
+    return [textwrap.dedent(body) for _, name, body in found if name == language]
 
 
 def commands(page):
     """What a page says to type in."""
-    return re.findall(r"^\$ (.*)$", _text(page), re.MULTILINE)
+    return re.findall(r"^\$ (.*)$", text(page), re.MULTILINE)
 
 
-def _text(page):
-    return (ROOT / "docs" / "how-to" / page).read_text("utf-8")
+def text(page):
+    """A how-to by its name, any other page by its path."""
+    place = ROOT / page if "/" in page or page == "README.md" else ROOT / "docs" / "how-to" / page
+    return place.read_text("utf-8")
 
 
 async def run(block, **names):

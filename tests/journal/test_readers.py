@@ -7,6 +7,7 @@ all else that the tests need. What is not installed is skipped.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from contextlib import closing, suppress
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from calls_async._codec import decode_call
 from calls_async.journal import FetchedRecord, Journal
 from calls_async.journal.render import render
 from tests.documents import MEMBERS, call_documents, example, normal_form
+from tests.examples.pages import blocks, run, text
 
 REASON = "installed by `nox -s readers`"
 STARTED = datetime(2024, 3, 20, 9, tzinfo=UTC)
@@ -225,3 +227,35 @@ def test_sqlite_reads_the_journal(files):
         (FULL["id"], "John", "2024-03-20T09:00:00.000Z", 0, 900),
         ("empty", None, None, None, None),
     ]
+
+
+# --- The page ------------------------------------------------------------------------------------
+
+PAGE = "read-the-results.md"
+
+
+def test_the_page_reads_with_duckdb(files, monkeypatch):
+    """Its queries, from each kind of file."""
+    duckdb = reader("duckdb")
+    monkeypatch.chdir(files)
+    nested, flat = blocks(PAGE, "sql")
+    alternatives = nested.replace("'calls.parquet' ", "read_json('calls.jsonl') ")
+    assert alternatives != nested
+    queries = [nested, alternatives] if (files / "calls.parquet").exists() else [alternatives]
+    for query in queries:
+        assert min(duckdb.sql(query).fetchall(), key=repr)[:2] == ("John", 1)
+    assert len(duckdb.sql(flat).fetchall()) == 2
+    (extra,) = re.findall(r"`(extra ->> [^`]*)`", text(PAGE))
+    if (files / "calls.parquet").exists():
+        found = duckdb.sql(f"SELECT {extra} FROM 'calls.parquet'").fetchall()  # noqa: S608
+        assert sorted(found, key=repr) == [("3",), (None,)]
+
+
+@pytest.mark.parametrize("at", [0, 1, 2], ids=["pandas", "polars", "sqlite"])
+async def test_the_page_reads_with(files, monkeypatch, at):
+    """Its Python, as it stands there."""
+    for name in ("pandas", "polars", "pyarrow"):
+        reader(name)
+    monkeypatch.chdir(files)
+    names = await run(blocks(PAGE)[at], pandas=reader("pandas"))
+    assert list(names["calls"]["id"]) == [FULL["id"], "empty"]
