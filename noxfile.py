@@ -6,6 +6,7 @@ use the same ones. `nox` alone runs everything that the running interpreter can 
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
@@ -41,8 +42,8 @@ TESTED = ("cli", "dask", "redis", "speed", "test")
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 nox.options.sessions = [
-    "lint", "imports", "types", f"tests-{RUNNING}", "lowest", "examples", "coverage", "docs",
-    "build",
+    "lint", "imports", "types", "api", f"tests-{RUNNING}", "lowest", "examples", "coverage",
+    "docs", "build",
 ]  # fmt: skip
 
 
@@ -73,6 +74,25 @@ def types(session: nox.Session) -> None:
     session.run("mypy")
     session.run("pyright")
     session.run("pyright", "--verifytypes", PACKAGE.name, "--ignoreexternal")
+
+
+@nox.session
+def api(session: nox.Session) -> None:
+    """Nothing public has gone, or has changed its signature, since the last release.
+
+    What is meant to break is named in CHANGELOG.md and is a major version, see the page "What may
+    change"; then the session fails until the release is tagged.
+    """
+    tags = session.run(
+        "git", "tag", "--list", "v*", "--merged", "HEAD", "--sort=-version:refname",
+        external=True, silent=True,
+    )  # fmt: skip
+    releases = str(tags or "").split()
+    if not releases:
+        session.log("there is no release yet, so there is nothing that could break")
+        return
+    session.install(*group("api"))
+    session.run("griffe", "check", PACKAGE.name, "--search", ".", "--against", releases[0])
 
 
 @nox.session(python=PYTHONS, download_python="never")  # a stand-in would hide what is missing
@@ -273,6 +293,22 @@ def build(session: nox.Session) -> None:
     session.run(python, "-m", "pip", "install", "--quiet", f"{wheel}[cli]", external=True)
     with session.chdir(fresh):  # away from the checkout, which would be imported otherwise
         session.run(str(scripts / "calls-async"), "demo", external=True)
+    write_bill_of_materials(session, python, dist.parent / f"{wheel.stem}.cdx.json")
+
+
+def write_bill_of_materials(session: nox.Session, python: str, bill: Path) -> None:
+    """What is installed beside the wheel, with versions and licences, as CycloneDX has it."""
+    pip = (python, "-m", "pip")
+    session.run(*pip, "uninstall", "--quiet", "--yes", "setuptools", "pip", external=True)
+    session.run(
+        "cyclonedx-py", "environment", "--pyproject", "pyproject.toml", "--mc-type", "library",
+        "--output-reproducible", "--validate", "--output-file", str(bill), python,
+    )  # fmt: skip
+    parts = {part["name"] for part in json.loads(bill.read_text("utf-8"))["components"]}
+    needed = {re.split(r"[^\w-]", name)[0] for name in PYPROJECT["project"]["dependencies"]}
+    if missing := needed - parts:
+        session.error(f"the bill of materials lacks {sorted(missing)}")
+    session.log(f"see {bill}")
 
 
 def check_contents(session: nox.Session, wheel: Path, sdist: Path) -> None:
@@ -288,7 +324,8 @@ def check_contents(session: nox.Session, wheel: Path, sdist: Path) -> None:
 
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    others = {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "noxfile.py"}
+    others = {"LICENSE", "README.md", "CHANGELOG.md", "CITATION.cff", "llms.txt"}
+    others |= {"pyproject.toml", "noxfile.py"}
     tested = {
         path.as_posix()
         for folder in ("tests", "benchmarks", "examples")  # some tests are of these

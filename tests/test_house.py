@@ -188,3 +188,27 @@ def test_the_license_is_shipped():
     """Who installs the package gets its licence with it."""
     files = importlib.metadata.files("calls_async") or []
     assert any(file.match("*.dist-info/licenses/LICENSE") for file in files)
+
+
+def test_the_workflows_run_what_there_is():
+    """The workflows name sessions of noxfile.py, and test each Python of the classifiers."""
+    nox = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
+    sessions = {node.name for node in nox.body if isinstance(node, ast.FunctionDef)}
+    pythons = [
+        classifier.rpartition(" ")[2]
+        for classifier in PYPROJECT["project"]["classifiers"]
+        if re.fullmatch(r"Programming Language :: Python :: 3\.\d+", classifier)
+    ]
+    workflows = {
+        path.name: path.read_text(encoding="utf-8")
+        for path in (ROOT / ".github" / "workflows").glob("*.yml")
+    }
+    (matrix,) = re.findall(r"^ +python: (\[.*\])$", workflows["test.yml"], re.MULTILINE)
+    assert ast.literal_eval(matrix) == pythons
+    (listed,) = re.findall(r"^ +session: \[(.*)\]$", workflows["test.yml"], re.MULTILINE)
+    named = set(listed.split(", "))
+    for text in workflows.values():
+        for line in re.findall(r"nox -s (.*)$", text, re.MULTILINE):
+            words = re.sub(r" -- .*|\$\{\{.*?\}\}", "", line).split()
+            named |= {re.sub(r"-(3\.\d+)?$", "", word) for word in words}
+    assert named <= sessions
