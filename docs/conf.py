@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version as installed_version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,6 +55,21 @@ def shield_first_line(
         lines[:0] = ["..", ""]  # an empty comment
 
 
+def lead_language_models(app: Sphinx, failure: Exception | None) -> None:
+    """Put `llms.txt` beside the pages, with links to their sources, which models read best."""
+    if failure is not None or app.builder.format != "html":
+        return
+    output = Path(app.outdir)
+    text = (Path(app.srcdir).parent / "llms.txt").read_text("utf-8")
+    text = re.sub(r"^- .*\]\((?!docs/).*\n", "", text, flags=re.MULTILINE)  # of no page here
+    text = re.sub(r"\]\(docs/([^)]*)\)", r"](_sources/\1.txt)", text)
+    for link in re.findall(r"\]\((.*?)\)", text):
+        if not (output / link).is_file():
+            raise FileNotFoundError(link)
+    (output / "llms.txt").write_text(text, "utf-8")
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.connect("build-finished", lead_language_models)
     app.connect("autodoc-process-docstring", shield_first_line, priority=400)  # napoleon has 500
