@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import attrs
 
 from calls_async import events
+from calls_async._ids import path_segment
 from calls_async._verdict import Done, Fault, assess
 from calls_async._wire import Answer
 from calls_async.errors import (
@@ -61,6 +62,7 @@ class Line:
         counters: What was done so far.
         tell: Tells the hooks; `None` if there are none.
         loop: The event loop.
+        calls_url: What an id, percent-encoded, is appended to; for those who are told.
     """
 
     transport: Transport
@@ -68,6 +70,7 @@ class Line:
     counters: Counters
     tell: Teller | None
     loop: asyncio.AbstractEventLoop
+    calls_url: str
 
 
 @attrs.define
@@ -83,6 +86,8 @@ class Attempt:
         left: Seconds of those that are left.
         number: How many requests were sent for the call so far; each one that is sent raises it.
         fresh: Whether it must not use a connection that has carried an answer.
+        serial: The call's number, for those who are told.
+        waited: Seconds that the call has waited for the permit.
     """
 
     call_id: str
@@ -93,6 +98,8 @@ class Attempt:
     left: float
     number: int = 0
     fresh: bool = False
+    serial: int = 0
+    waited: float = 0.0
 
 
 def late(most: float, total: float, left: float) -> CallsError:
@@ -127,20 +134,21 @@ async def _requested(line: Line, attempt: Attempt, permit: Permit, until: float)
     again = number > 1 and not permit.hedge
     counters.requests += 1
     counters.retries += again
-    if tell is not None:
-        tell(
-            events.AttemptStarted(
-                at=permit.at, call_id=attempt.call_id, attempt=number, hedge=permit.hedge
-            )
-        )
+    headers = None if tell is None else _told_of_start(tell, line, attempt, permit)
     came: Answer | CallsError
     try:
         with attempt.scope.request(until):
-            came = await line.transport.get(attempt.call_id, attempt.key, fresh=attempt.fresh)
+            came = await line.transport.get(
+                attempt.call_id, attempt.key, headers, fresh=attempt.fresh
+            )
     except TimeoutError:
         if attempt.scope.aborted:
+            _tell_of_end(line, attempt, number, permit)
             return None
         came = late(attempt.most, attempt.total, attempt.left)
+    except BaseException:
+        _tell_of_end(line, attempt, number, permit)
+        raise
     brought = read(attempt.call_id, attempt.key, came)
     changes = learnt(line, brought, permit, again=again)
     if tell is not None:
@@ -154,11 +162,44 @@ async def _requested(line: Line, attempt: Attempt, permit: Permit, until: float)
                 duration=now - permit.at,
                 status=HTTPStatus.OK if fault is None else fault.status,
                 error=None if fault is None else fault.error,
+                serial=attempt.serial,
             )
         )
         for change in changes:
             tell(change)
     return brought
+
+
+def _told_of_start(
+    tell: Teller, line: Line, attempt: Attempt, permit: Permit
+) -> dict[str, str] | None:
+    """Tell the hooks that a request is about to be sent; what they add to it."""
+    started = events.AttemptStarted(
+        at=permit.at,
+        call_id=attempt.call_id,
+        attempt=attempt.number,
+        hedge=permit.hedge,
+        serial=attempt.serial,
+        url=line.calls_url + path_segment(attempt.call_id),
+        waited=0.0 if permit.hedge else attempt.waited,
+    )
+    tell(started)
+    return tell.headers_for(started)
+
+
+def _tell_of_end(line: Line, attempt: Attempt, number: int, permit: Permit) -> None:
+    """Tell the hooks that a request is given up."""
+    if line.tell is not None:
+        now = line.loop.time()
+        line.tell(
+            events.AttemptCancelled(
+                at=now,
+                call_id=attempt.call_id,
+                attempt=number,
+                duration=now - permit.at,
+                serial=attempt.serial,
+            )
+        )
 
 
 def read(call_id: str, key: ApiKey, came: Answer | CallsError) -> Done | Fault:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from calls_async._throttle import Permit
     from calls_async._verdict import Fault, Verdict
     from calls_async.config import RetryPolicy
+    from calls_async.events import WaitReason
 
 K = TypeVar("K")
 
@@ -56,6 +57,7 @@ class Course:
         began: When it began, by the event loop's clock.
         most: Seconds for one attempt.
         total: Seconds for all of it; what counts of a batch's call is its attempts and backoffs.
+        serial: Its number, for those who are told.
         attempts: Requests sent.
     """
 
@@ -68,6 +70,7 @@ class Course:
     began: float
     most: float
     total: float
+    serial: int = 0
     attempts: int = 0
     _transient: int = 0
     _throttled: int = 0
@@ -79,6 +82,7 @@ class Course:
     # Of the next attempt: what a single call has paid for it, and what a batch's call will have to.
     _paid: int | None = None
     _owes: bool | None = None
+    _parked: float | None = None
 
     def begun(self, attempts: int, key: ApiKey, brought: Brought) -> None:
         """Go on from a first attempt that was carried out without a course.
@@ -109,8 +113,13 @@ class Course:
                 key = await self._asked(self.credentials.current())
         except CallsError as exc:
             return Fail(error=self._final(exc, exc.stopped_by or StoppedBy.KEY_REFUSED))
+        self._parked = None
         permit = await line.throttle.admit(
-            self.scope, self._deadline(), owes=self._owes, paid=self._paid
+            self.scope,
+            self._deadline(),
+            owes=self._owes,
+            paid=self._paid,
+            on_wait=None if line.tell is None else self._tell_of_wait,
         )
         if permit is None:
             return Fail(error=self._called_off())
@@ -154,6 +163,8 @@ class Course:
             number=self.attempts,
             # What brought another id's record may be a connection that lags one answer behind.
             fresh=isinstance(self._last, MismatchedCallError),
+            serial=self.serial,
+            waited=0.0 if self._parked is None else permit.at - self._parked,
         )
         brought = await carry_out(self.line, attempt, permit)
         self.attempts = attempt.number
@@ -241,6 +252,17 @@ class Course:
             return verdict
         return Fail(error=self._final(verdict.error, StoppedBy.BUDGET), cool_down=verdict.cool_down)
 
+    def _tell_of_wait(self, reason: WaitReason) -> None:
+        """Tell the hooks that the next request cannot be sent yet."""
+        line = self.line
+        self._parked = line.loop.time()
+        if line.tell is not None:
+            line.tell(
+                events.CallParked(
+                    at=self._parked, call_id=self.call_id, reason=reason, serial=self.serial
+                )
+            )
+
     def _report(self, fault: Fault, verdict: RetryIn | Fail) -> None:
         """Tell the batch and the hooks what comes of a failed attempt."""
         line, error = self.line, verdict.error
@@ -257,6 +279,7 @@ class Course:
                     attempt=self.attempts,
                     delay=verdict.delay,
                     error=error,
+                    serial=self.serial,
                 )
             )
 

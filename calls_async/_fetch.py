@@ -7,7 +7,8 @@ each time that the answer is waited for. Only who leaves it needs a course.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import itertools
+from typing import TYPE_CHECKING, Final
 
 from calls_async import events
 from calls_async._attempt import Attempt, carry_out, late, learnt, read
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     from calls_async._attempt import Brought, Line
     from calls_async._credentials import Credentials
     from calls_async._scope import Scope
-    from calls_async._telling import Teller
     from calls_async.config import RetryPolicy, Timeouts
     from calls_async.errors import CallsError
+
+_serials: Final = itertools.count(1)
+"""The numbers of the calls of which somebody is told."""
 
 
 class Fetcher:
@@ -51,7 +54,7 @@ class Fetcher:
         self._get = line.transport.get
         self._throttle = line.throttle
         self._counters = line.counters
-        self._is_plain = line.tell is None and line.throttle.hedge is None
+        self._is_plain = line.throttle.hedge is None
 
     async def fetch(  # noqa: C901, PLR0912 (in one frame, see above)
         self, call_id: str, index: int, scope: Scope, total: float | None = None
@@ -117,19 +120,19 @@ class Fetcher:
             if in_batch:
                 scope.ended()
 
-    async def _led(
-        self, call_id: str, index: int, scope: Scope, began: float, total: float
+    async def _led(  # noqa: PLR0917 (nobody else calls it)
+        self, call_id: str, index: int, scope: Scope, began: float, total: float, serial: int = 0
     ) -> Outcome:
         """Fetch a call that has to wait, or of whose first attempt somebody is told."""
         key = self._credentials.held
         if key is None or (permit := self._throttle.admit_at_once(scope)) is None:
-            return await self._settled(self._course(call_id, scope, began, total), index)
-        attempt = Attempt(call_id, key, scope, self._most, total, total)
+            return await self._settled(self._course(call_id, scope, began, total, serial), index)
+        attempt = Attempt(call_id, key, scope, self._most, total, total, serial=serial)
         brought = await carry_out(self.line, attempt, permit)
         if isinstance(brought, Done):
             scope.answered()
             return self._fetched(call_id, index, brought, attempt.number, began)
-        course = self._course(call_id, scope, began, total)
+        course = self._course(call_id, scope, began, total, serial)
         course.begun(attempt.number, key, brought)
         return await self._settled(course, index)
 
@@ -143,7 +146,9 @@ class Fetcher:
             scope.refused(settled.error)
         return self._failed(call_id, index, settled.error, course.attempts, began)
 
-    def _course(self, call_id: str, scope: Scope, began: float, total: float) -> Course:
+    def _course(
+        self, call_id: str, scope: Scope, began: float, total: float, serial: int = 0
+    ) -> Course:
         return Course(
             line=self.line,
             credentials=self._credentials,
@@ -154,6 +159,7 @@ class Fetcher:
             began=began,
             most=self._most,
             total=total,
+            serial=serial,
         )
 
     def _fetched(
@@ -163,8 +169,6 @@ class Fetcher:
         elapsed = self._now() - began
         outcome = fetched(call_id, index, call, raw, attempts, elapsed, request_id)
         self._counters.fetched += 1
-        if self.line.tell is not None:
-            self._tell(self.line.tell, outcome)
         return outcome
 
     def _failed(
@@ -173,9 +177,35 @@ class Fetcher:
         elapsed = self._now() - began
         failed = Failed(id=call_id, index=index, error=error, attempts=attempts, elapsed=elapsed)
         self._counters.failed += 1
-        if self.line.tell is not None:
-            self._tell(self.line.tell, failed)
         return failed
 
-    def _tell(self, tell: Teller, outcome: Outcome) -> None:
-        tell(events.CallFinished(at=self._now(), outcome=outcome))
+
+class ToldFetcher(Fetcher):
+    """Brings ids to their outcomes, and tells the hooks of it from the first moment to the last."""
+
+    async def fetch(
+        self, call_id: str, index: int, scope: Scope, total: float | None = None
+    ) -> Outcome:
+        """See `Fetcher.fetch`."""
+        began, tell, serial = self._now(), self.line.tell, next(_serials)
+        assert tell is not None  # noqa: S101 (or it would be a plain fetcher)
+        if total is None:
+            total = self._total
+        tell(events.CallStarted(at=began, call_id=call_id, index=index, serial=serial))
+        if in_batch := scope.in_batch:
+            scope.began()
+        try:
+            outcome: Outcome
+            if (problem := check_call_id(call_id)) is not None:
+                outcome = self._failed(call_id, index, problem, 0, began)
+            else:
+                outcome = await self._led(call_id, index, scope, began, total, serial)
+        except BaseException:
+            tell(events.CallCancelled(at=self._now(), call_id=call_id, serial=serial))
+            raise
+        else:
+            tell(events.CallFinished(at=self._now(), outcome=outcome, serial=serial))
+            return outcome
+        finally:
+            if in_batch:
+                scope.ended()

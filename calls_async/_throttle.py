@@ -32,11 +32,18 @@ from calls_async.errors import (
     RateLimitedError,
     TLSError,
 )
-from calls_async.events import CoolDownEntered, Event, OutageEntered, OutageLeft, PaceChanged
+from calls_async.events import (
+    CoolDownEntered,
+    Event,
+    OutageEntered,
+    OutageLeft,
+    PaceChanged,
+    WaitReason,
+)
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from calls_async._headers import Hint
     from calls_async._scope import Scope
@@ -199,6 +206,7 @@ class Throttle:
         *,
         owes: bool | None = None,
         paid: int | None = None,
+        on_wait: Callable[[WaitReason], object] | None = None,
     ) -> Permit | None:
         """Wait for a permit, which `release` gives back.
 
@@ -211,6 +219,7 @@ class Throttle:
                 paid for when it is admitted, so that waiting costs nothing; while the budget is
                 empty, others overtake it.
             paid: For the retry of a single call, what the budget took for it.
+            on_wait: Called if there is something to wait for, before that begins.
 
         Returns:
             The permit. There is none once the scope is stopped or the time is up.
@@ -230,6 +239,8 @@ class Throttle:
         self._pump()
         permit = None
         try:
+            if on_wait is not None and not turn.done():
+                on_wait(self._obstacle(self._loop.time(), claim))
             permit = await scope.wait(turn, until)
         finally:
             self._leave(turn)
@@ -360,6 +371,18 @@ class Throttle:
         """Before when nobody starts."""
         start = self._gate.next_start()
         return start if self._slots is None else max(start, self._slots.earliest(self._loop.time()))
+
+    def _obstacle(self, now: float, claim: _Claim) -> WaitReason:
+        """What stands against a claim that was not granted."""
+        if claim.scope.in_batch and self.holding:
+            return WaitReason.OUTAGE
+        if self.closed_for():
+            return WaitReason.COOL_DOWN
+        if self.in_flight >= self._concurrency.limit:
+            return WaitReason.CONCURRENCY
+        if claim.owes is not None and self.budget.ready_at(throttled=claim.owes) > now:
+            return WaitReason.BUDGET
+        return WaitReason.PACE
 
     def _granted(self, now: float, claim: _Claim) -> Permit | None:
         """A permit, unless an outage or an empty budget stands against this claim."""

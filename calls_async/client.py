@@ -15,7 +15,7 @@ from calls_async._attempt import Counters, Line
 from calls_async._budget import CAPACITY
 from calls_async._concurrency import START
 from calls_async._credentials import Credentials
-from calls_async._fetch import Fetcher
+from calls_async._fetch import Fetcher, ToldFetcher
 from calls_async._scope import Batch, Scope
 from calls_async._secret import ApiKey
 from calls_async._telling import Teller
@@ -93,7 +93,8 @@ class CallsClient:
         allow_http: Whether plain http may leave this machine.
         headers: Further headers for each request.
         user_agent: The `User-Agent` header, in place of the library's own.
-        hooks: Called with every event; see `calls_async.events`.
+        hooks: Called with every event; see `calls_async.events`. A hook may also add header fields
+            to each request (`HeaderHook`) and look at the statistics (`ObservingHook`).
         pace: What hands out the starts of a fleet that shares one limit, such as
             `calls_async.engines.redis.SharedPace`; it is closed with the client.
 
@@ -373,19 +374,29 @@ class CallsClient:
         throttle = self._core.bind()
         fetcher = self._fetcher
         if fetcher is None:
-            fetcher = self._fetcher = Fetcher(
+            fetcher = self._fetcher = (ToldFetcher if self._config.hooks else Fetcher)(
                 line=Line(
                     transport=self._core.transport,
                     throttle=throttle,
                     counters=self._core.counters,
-                    tell=Teller(self._config.hooks) if self._config.hooks else None,
+                    tell=self._teller(),
                     loop=asyncio.get_running_loop(),
+                    calls_url=f"{self._config.base_url}/v1/calls/",
                 ),
                 credentials=self._core.credentials,
                 policy=self._config.retry,
                 timeouts=self._config.timeouts,
             )
         return fetcher
+
+    def _teller(self) -> Teller | None:
+        """What tells the hooks; `None` where there are none."""
+        if not self._config.hooks:
+            return None
+        taken = {"accept", "user-agent", *map(str.lower, self._config.headers)}
+        teller = Teller(self._config.hooks, taken)
+        teller.introduce(self._core.statistics)
+        return teller
 
     def _open_job(self, on_sleep: Callable[[], None]) -> _Job:
         patience = self._config.limits.patience

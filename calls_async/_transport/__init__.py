@@ -13,7 +13,7 @@ from calls_async._transport._lane import LaneTransport
 from calls_async._transport._session import SessionTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Mapping
 
     from calls_async._secret import ApiKey
     from calls_async._wire import Answer
@@ -31,7 +31,12 @@ class Transport(Protocol):
         ...
 
     def get(
-        self, call_id: str, key: ApiKey, *, fresh: bool = False
+        self,
+        call_id: str,
+        key: ApiKey,
+        headers: Mapping[str, str] | None = None,
+        *,
+        fresh: bool = False,
     ) -> Awaitable[Answer | TransportError]:
         """Send one `GET /v1/calls/{id}` and read the whole answer.
 
@@ -41,6 +46,7 @@ class Transport(Protocol):
         Args:
             call_id: A valid id, not yet percent-encoded.
             key: The key that this request carries.
+            headers: Further fields for this request: checked, and none that it has already.
             fresh: Use a connection that nothing was received on before, and no longer trust those
                 that were open until now.
 

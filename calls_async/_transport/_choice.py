@@ -20,7 +20,7 @@ from calls_async._transport._request import proxy_of
 from calls_async._transport._session import SessionTransport, close_all
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Mapping
 
     from calls_async._secret import ApiKey
     from calls_async._transport import Transport
@@ -77,13 +77,18 @@ class UnmockedLane:
         return self._ordinary.name if is_mocked() else self._lane.name
 
     def get(
-        self, call_id: str, key: ApiKey, *, fresh: bool = False
+        self,
+        call_id: str,
+        key: ApiKey,
+        headers: Mapping[str, str] | None = None,
+        *,
+        fresh: bool = False,
     ) -> Awaitable[Answer | TransportError]:
         """Send one request and read the whole answer; see `Transport.get`."""
         # Not `async`: one more coroutine for each call would only hand the other's result on.
         if is_mocked():
-            return self._ordinary.get(call_id, key, fresh=fresh)
-        return self._lane.get(call_id, key, fresh=fresh)
+            return self._ordinary.get(call_id, key, headers, fresh=fresh)
+        return self._lane.get(call_id, key, headers, fresh=fresh)
 
     async def close(self) -> None:
         """Close every connection; see `Transport.close`."""

@@ -42,6 +42,15 @@ _REST: Final = 1.0
 earliest; at the latest it is twice as long. aiohttp closes it when it has been idle for longer."""
 
 
+_END: Final = "\r\n\r\n"
+"""What ends the last field, and the head."""
+
+
+def _lines(headers: Mapping[str, str]) -> str:
+    """Further fields behind another one, and the end of the head."""
+    return "".join(f"\r\n{name}: {value}" for name, value in headers.items()) + _END
+
+
 class LaneTransport:
     """Sends requests over connections that it borrows from a connector of aiohttp's.
 
@@ -77,7 +86,12 @@ class LaneTransport:
         self._retired: set[_Pool] = set()
 
     async def get(
-        self, call_id: str, key: ApiKey, *, fresh: bool = False
+        self,
+        call_id: str,
+        key: ApiKey,
+        headers: Mapping[str, str] | None = None,
+        *,
+        fresh: bool = False,
     ) -> Answer | TransportError:
         """Send one request and read the whole answer; see `Transport.get`."""
         pool = self._pool
@@ -92,7 +106,7 @@ class LaneTransport:
             # One expression, because tools that show a frame's locals would show the key.
             link.transport.write(
                 f"{pool.before}{path_segment(call_id)}{pool.after}"
-                f"{key.authorization()}\r\n\r\n".encode()
+                f"{key.authorization()}{_END if headers is None else _lines(headers)}".encode()
             )
             answer: Answer | TransportError | None = await waiter
             if answer is None:

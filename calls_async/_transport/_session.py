@@ -79,7 +79,12 @@ class SessionTransport:
         self._retired: set[_Pool] = set()
 
     async def get(
-        self, call_id: str, key: ApiKey, *, fresh: bool = False
+        self,
+        call_id: str,
+        key: ApiKey,
+        headers: Mapping[str, str] | None = None,
+        *,
+        fresh: bool = False,
     ) -> Answer | TransportError:
         """Send one request and read the whole answer; see `Transport.get`."""
         pool = self._take_pool(fresh=fresh)
@@ -90,7 +95,11 @@ class SessionTransport:
             # The headers are no local of this frame: tools that show locals would show the key.
             response = await pool.session.get(
                 self._base_url.with_path(self._prefix + path_segment(call_id), encoded=True),
-                headers={**pool.headers, hdrs.AUTHORIZATION: key.authorization()},
+                headers={
+                    **pool.headers,
+                    **(headers or {}),
+                    hdrs.AUTHORIZATION: key.authorization(),
+                },
                 allow_redirects=False,
                 ssl=self._ssl,
                 **pool.options,

@@ -21,6 +21,8 @@ from calls_async.testing.endpoint import SANDBOX_KEY, Endpoint
 from calls_async.testing.plan import Break
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from calls_async._secret import ApiKey
     from calls_async._transport import Transport
 
@@ -45,7 +47,12 @@ class FakeTransport(Endpoint):
         return "fake"
 
     async def get(
-        self, call_id: str, key: ApiKey, *, fresh: bool = False
+        self,
+        call_id: str,
+        key: ApiKey,
+        headers: Mapping[str, str] | None = None,  # noqa: ARG002 (nothing of it is decided by them)
+        *,
+        fresh: bool = False,
     ) -> Answer | TransportError:
         """Answer one request; see `Transport.get`."""
         # Give way, as every real request does, even where there is nothing to wait for.

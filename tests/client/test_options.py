@@ -13,7 +13,9 @@ from calls_async import (
     AttemptStarted,
     AttemptTimeoutError,
     CallFinished,
+    CallParked,
     CallsClient,
+    CallStarted,
     ConfigurationError,
     CoolDownEntered,
     DeadlineExceededError,
@@ -261,6 +263,6 @@ async def test_hooks_hear_of_everything():
     async with fake_client(transport, hooks=(broken, heard.append)) as client:
         await client.get_call("a")
     assert [type(event) for event in heard] == [
-        AttemptStarted, AttemptFinished, CoolDownEntered, PaceChanged, RetryScheduled,
-        AttemptStarted, AttemptFinished, CallFinished,
+        CallStarted, AttemptStarted, AttemptFinished, CoolDownEntered, PaceChanged, RetryScheduled,
+        CallParked, AttemptStarted, AttemptFinished, CallFinished,
     ]  # fmt: skip

@@ -33,6 +33,7 @@ from calls_async.testing import SANDBOX_KEY, FakeTransport, Fault, fake_client, 
 from tests.kit import call_ids, in_virtual_time, other_tasks, timers, turns
 
 ID = "call-1"
+URL = f"http://127.0.0.1/v1/calls/{ID}"
 SLOW = Fault.status(429, headers={"Retry-After": "20"})
 AT_ONCE = RetryPolicy(backoff_base=0.0)
 
@@ -216,31 +217,53 @@ async def test_hooks_are_told_everything_in_order():
         outcome = await client.fetch_call(ID)
     oops, slow = [event.error for event in told if isinstance(event, events.RetryScheduled)]
     assert (type(oops), type(slow)) == (ServerError, RateLimitedError)
-    delay = told[7].delay
+    delay = told[8].delay
     assert delay >= 20.0
-    third = told[8].at
-    assert third >= 2.0 + delay  # after the silence comes a place in the learnt pace
+    third = told[10].at
+    parked = told[9].at
+    assert parked == 2.0 + delay
+    assert third >= parked  # after the silence comes a place in the learnt pace
+    serial = told[0].serial
+    assert serial > 0
+
+    def started(at, attempt, waited=0.0):
+        return events.AttemptStarted(
+            at=at, call_id=ID, attempt=attempt, serial=serial, url=URL, waited=waited
+        )
 
     def finished(at, attempt, status, error):
         return events.AttemptFinished(
-            at=at, call_id=ID, attempt=attempt, duration=1.0, status=status, error=error
+            at=at,
+            call_id=ID,
+            attempt=attempt,
+            duration=1.0,
+            status=status,
+            error=error,
+            serial=serial,
+        )
+
+    def retried(at, attempt, delay, error):
+        return events.RetryScheduled(
+            at=at, call_id=ID, attempt=attempt, delay=delay, error=error, serial=serial
         )
 
     # An attempt's error knows nothing of the call; what comes of it is the retry's to tell.
-    raw = [told[1].error, told[4].error]
+    raw = [told[2].error, told[5].error]
     assert [(error.status, error.call_id) for error in raw] == [(500, None), (429, None)]
     assert told == [
-        events.AttemptStarted(at=0.0, call_id=ID, attempt=1),
+        events.CallStarted(at=0.0, call_id=ID, index=0, serial=serial),
+        started(0.0, 1),
         finished(1.0, 1, 500, raw[0]),
-        events.RetryScheduled(at=1.0, call_id=ID, attempt=1, delay=0.0, error=oops),
-        events.AttemptStarted(at=1.0, call_id=ID, attempt=2),
+        retried(1.0, 1, 0.0, oops),
+        started(1.0, 2),
         finished(2.0, 2, 429, raw[1]),
         events.CoolDownEntered(at=2.0, seconds=20.0),
         events.PaceChanged(at=2.0, rate=0.5),
-        events.RetryScheduled(at=2.0, call_id=ID, attempt=2, delay=delay, error=slow),
-        events.AttemptStarted(at=third, call_id=ID, attempt=3),
+        retried(2.0, 2, delay, slow),
+        events.CallParked(at=parked, call_id=ID, reason=events.WaitReason.PACE, serial=serial),
+        started(third, 3, third - parked),
         finished(third + 1.0, 3, 200, None),
-        events.CallFinished(at=third + 1.0, outcome=outcome),
+        events.CallFinished(at=third + 1.0, outcome=outcome, serial=serial),
     ]
 
 
@@ -253,11 +276,12 @@ async def test_hooks_are_told_of_failures():
     async with fake_client(transport, hooks=[told.append], retry=policy) as client:
         error = await failure(client)
         await failure(client, "")
-    _, finished, call, invalid = told
+    _, _, finished, call, begun, invalid = told
     assert (finished.status, type(finished.error)) == (None, type(error))
     assert isinstance(call.outcome, Failed)
     assert (call.outcome.error, call.outcome.attempts, call.outcome.index) == (error, 1, 0)
     assert isinstance(invalid.outcome.error, InvalidCallIdError)
+    assert begun == events.CallStarted(at=0.0, call_id="", index=0, serial=invalid.serial)
 
 
 @in_virtual_time
@@ -284,6 +308,7 @@ async def test_a_hint_on_a_record_closes_the_gate_and_fails_nothing():
         assert isinstance(await client.fetch_call(ID), Fetched)
         assert client.statistics().cool_down == pytest.approx(7.0)
     assert [type(event) for event in told] == [
+        events.CallStarted,
         events.AttemptStarted,
         events.AttemptFinished,
         events.CoolDownEntered,
@@ -301,10 +326,10 @@ async def test_a_hook_that_raises_breaks_nothing(caplog):
 
     async with fake_client(FakeTransport(), hooks=(broken, told.append)) as client:
         assert (await client.get_call(ID)).id == ID
-    assert len(told) == 3
-    assert [record.levelno for record in caplog.records] == [logging.ERROR] * 3
+    assert len(told) == 4
+    assert [record.levelno for record in caplog.records] == [logging.ERROR] * 4
     assert {record.name for record in caplog.records} == {"calls_async"}
-    assert "AttemptStarted" in caplog.records[0].getMessage()
+    assert "CallStarted" in caplog.records[0].getMessage()
     assert caplog.records[0].exc_info[0] is LookupError
 
 
@@ -315,7 +340,14 @@ async def test_without_hooks_no_event_is_made(monkeypatch):
     def made(**fields):
         raise AssertionError(fields)
 
-    for name in ("AttemptStarted", "AttemptFinished", "RetryScheduled", "CallFinished"):
+    for name in (
+        "AttemptFinished",
+        "AttemptStarted",
+        "CallFinished",
+        "CallParked",
+        "CallStarted",
+        "RetryScheduled",
+    ):
         monkeypatch.setattr(events, name, made)
     async with fake_client(FakeTransport(faults={ID: [SLOW]})) as client:
         assert (await client.get_call(ID)).id == ID

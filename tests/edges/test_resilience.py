@@ -78,7 +78,7 @@ class Flaky(FakeTransport):
     inside: int = 0
     silent: bool = False
 
-    async def get(self, call_id, key, *, fresh=False):
+    async def get(self, call_id, key, headers=None, *, fresh=False):  # noqa: ARG002 (the protocol's)
         """Answer, or, when silent, let the request hang."""
         self.knocks.append(now())
         self.inside += 1

@@ -93,7 +93,7 @@ class Refusing(FakeTransport):
         self.until = until
         self.handshakes = 0
 
-    async def get(self, call_id, key, *, fresh=False):
+    async def get(self, call_id, key, headers=None, *, fresh=False):  # noqa: ARG002 (the protocol's)
         self.handshakes += 1
         await asyncio.sleep(0.02)
         if asyncio.get_running_loop().time() < self.until:

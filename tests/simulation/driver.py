@@ -27,7 +27,7 @@ from calls_async.testing.records import record_body
 from tests.fleets import Member
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Iterable
+    from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 
     from calls_async._pace import Pace
     from calls_async._secret import ApiKey
@@ -117,6 +117,7 @@ class _Wire:
         self,
         call_id: str,
         key: ApiKey,  # noqa: ARG002 (the protocol's)
+        headers: Mapping[str, str] | None = None,  # noqa: ARG002
         *,
         fresh: bool = False,  # noqa: ARG002
     ) -> Answer | TransportError:

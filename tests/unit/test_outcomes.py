@@ -38,10 +38,14 @@ STATISTICS = events.Statistics(
 )
 VALUES = [
     FETCHED,
+    events.CallStarted(at=1.0, call_id="x", index=0, serial=1),
+    events.CallParked(at=1.0, call_id="x", reason=events.WaitReason.PACE, serial=1),
     events.AttemptStarted(at=1.0, call_id="x", attempt=1),
+    events.AttemptCancelled(at=2.0, call_id="x", attempt=1, duration=1.0, serial=1),
     events.AttemptFinished(at=2.0, call_id="x", attempt=1, duration=1.0, status=200, error=None),
     events.CoolDownEntered(at=2.0, seconds=5.0),
     events.CallFinished(at=2.0, outcome=FETCHED),
+    events.CallCancelled(at=2.0, call_id="x", serial=1),
     STATISTICS,
 ]
 
@@ -80,7 +84,9 @@ def test_an_outcome_s_index_is_zero_unless_it_is_one_of_many():
 def test_what_is_not_told_of_an_outcome_or_event_is_none_or_usual():
     """A server that names no request has named none; a request is a hedge only if it says so."""
     assert FETCHED.request_id is None
-    assert events.AttemptStarted(at=1.0, call_id="x", attempt=1).hedge is False
+    started = events.AttemptStarted(at=1.0, call_id="x", attempt=1)
+    assert started.hedge is False
+    assert (started.serial, started.url, started.waited) == (0, "", 0.0)
 
 
 def test_the_repr_of_a_fetched_call_leaves_the_bytes_out():
