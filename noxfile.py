@@ -70,7 +70,7 @@ def imports(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Two checkers find nothing, and every public name has its whole type."""
-    session.install(".[test]", *group("types"))
+    session.install(".[test,otel]", *group("types"))
     session.run("mypy")
     session.run("pyright")
     session.run("pyright", "--verifytypes", PACKAGE.name, "--ignoreexternal")
@@ -127,6 +127,24 @@ def readers(session: nox.Session) -> None:
     tested = [f"tests/journal/{name}.py" for name in modules]
     tested += ["tests/engines/test_readers.py", "tests/test_pages.py"]
     session.run("python", "-m", "pytest", *tested, *session.posargs)
+
+
+@nox.session
+def telemetry(session: nox.Session) -> None:
+    """Spans, metrics and logs, through OpenTelemetry's SDK to a receiver; nothing is skipped.
+
+    With the newest of what is needed, and with the lowest. `-- --draw` draws the trace of the docs.
+    """
+    floors = [requirement.replace(">=", "==") for requirement in group("telemetry")]
+    session.install(".[test,otel]", *group("telemetry"))
+    if "--draw" in session.posargs:
+        session.run("python", "-m", "tests.telemetry.picture")
+        return
+    pytest = ("python", "-m", "pytest", "tests/telemetry", "-W", "error", *session.posargs)
+    session.run(*pytest)
+    api = PYPROJECT["project"]["optional-dependencies"]["otel"][0].replace(">=", "==")
+    session.install(".[test,otel]", api, *floors)
+    session.run(*pytest)
 
 
 @nox.session

@@ -33,6 +33,7 @@ BESIDE = (
     "calls_async.testing",
     "calls_async.journal",
     "calls_async.engines",
+    "calls_async.telemetry",
 )  # imported by their own names
 CORE_MODULES = [name for name in PUBLIC_MODULES if not name.startswith(BESIDE)]
 PUBLIC_NAMES = sorted(
@@ -42,6 +43,7 @@ PUBLIC_NAMES = sorted(
         "calls_async.engines.dask",
         "calls_async.engines.redis",
         "calls_async.journal",
+        "calls_async.telemetry",
         "calls_async.testing",
     )
     for name in importlib.import_module(module).__all__
@@ -136,6 +138,32 @@ def test_import_pulls_in_no_extra():
     done = python("import sys, calls_async; print(*sys.modules)")
     assert done.returncode == 0, done.stderr
     assert extras & set(done.stdout.split()) == set()
+
+
+def test_telemetry_imports_nothing_before_it_must():
+    """OpenTelemetry comes with the first hook for it, and not with the package or with its room."""
+    done = python("import sys, calls_async, calls_async.telemetry; print(*sys.modules)")
+    assert done.returncode == 0, done.stderr
+    assert not {name for name in done.stdout.split() if name.startswith("opentelemetry")}
+    modules = python("import sys, calls_async; print(*sys.modules)").stdout.split()
+    assert not {name for name in modules if name.startswith("calls_async.telemetry")}
+
+
+WITHOUT_OTEL_EXTRA = """
+import sys
+sys.modules["opentelemetry"] = None
+from calls_async.telemetry import LoggingHook, OpenTelemetryHook
+LoggingHook()
+OpenTelemetryHook()
+"""
+
+
+def test_without_opentelemetry_its_hook_says_what_to_install():
+    """In one line; the other hook needs nothing."""
+    done = python(WITHOUT_OTEL_EXTRA)
+    assert done.returncode == 1
+    assert "ConfigurationError" in done.stderr
+    assert "pip install 'calls_async[otel]'" in done.stderr
 
 
 WITHOUT_CLI_EXTRA = """

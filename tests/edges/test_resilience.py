@@ -78,14 +78,14 @@ class Flaky(FakeTransport):
     inside: int = 0
     silent: bool = False
 
-    async def get(self, call_id, key, headers=None, *, fresh=False):  # noqa: ARG002 (the protocol's)
+    async def get(self, call_id, key, headers=None, *, fresh=False):
         """Answer, or, when silent, let the request hang."""
         self.knocks.append(now())
         self.inside += 1
         try:
             if self.silent:
                 await asyncio.Event().wait()
-            return await super().get(call_id, key, fresh=fresh)
+            return await super().get(call_id, key, headers, fresh=fresh)
         finally:
             self.inside -= 1
 

@@ -93,12 +93,12 @@ class Refusing(FakeTransport):
         self.until = until
         self.handshakes = 0
 
-    async def get(self, call_id, key, headers=None, *, fresh=False):  # noqa: ARG002 (the protocol's)
+    async def get(self, call_id, key, headers=None, *, fresh=False):
         self.handshakes += 1
         await asyncio.sleep(0.02)
         if asyncio.get_running_loop().time() < self.until:
             return TLSError("the secure connection was refused: certificate has expired")
-        return await super().get(call_id, key, fresh=fresh)
+        return await super().get(call_id, key, headers, fresh=fresh)
 
 
 @in_virtual_time

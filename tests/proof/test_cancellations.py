@@ -49,11 +49,11 @@ def test_a_cancellation_that_is_swallowed_is_found(monkeypatch):
     """A transport that swallows cancellations fails the sweep."""
     get = FakeTransport.get
 
-    async def stubborn(self, call_id, key, *, fresh=False):
+    async def stubborn(self, call_id, key, headers=None, *, fresh=False):
         try:
-            return await get(self, call_id, key, fresh=fresh)
+            return await get(self, call_id, key, headers, fresh=fresh)
         except asyncio.CancelledError:
-            return await get(self, call_id, key, fresh=fresh)
+            return await get(self, call_id, key, headers, fresh=fresh)
 
     monkeypatch.setattr(FakeTransport, "get", stubborn)
     assert "swallowed" in "".join(one("a record at once", at=1).wrong)
