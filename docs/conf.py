@@ -30,6 +30,9 @@ default_role = "code"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
+smartquotes_action = "De"  # no quotes: what stands in them is to be copied as it stands
+toc_object_entries_show_parents = "hide"
+
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
