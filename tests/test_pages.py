@@ -164,10 +164,13 @@ def test_the_tutorial(serve, folder, monkeypatch):  # noqa: F811 (the fixture)
     command, _, file = make_ids.rpartition(" > ")
     (folder / file).write_text(python(*shlex.split(command)[1:]))
     for line in typed(page):
-        if line.startswith(("calls-async fetch", "calls-async get", "calls-async status")):
+        if line.startswith(
+            ("calls-async fetch", "calls-async get", "calls-async export", "calls-async status")
+        ):
             done = invoke(*shlex.split(line)[1:], sandbox=sandbox)
             assert done.exit_code == 0, done.output
     assert len((folder / "calls.jsonl").read_text().splitlines()) == 500
+    assert (folder / "calls.csv").exists()
 
     whole, stream = blocks(page)
     (folder / "fetch.py").write_text(whole)
@@ -178,6 +181,7 @@ def test_the_tutorial(serve, folder, monkeypatch):  # noqa: F811 (the fixture)
     (folder / "fetch.py").write_text(f"{imports}{stream}\n\n{ending}")
     lines = python("fetch.py").splitlines()
     assert len(lines) == 500
+    assert f"export CALLS_API_KEY={sandbox.api_key}" in typed(page)
     (failed,) = (line for line in lines if "failed" in line)
     assert failed.startswith("call-7 failed: ")
 
