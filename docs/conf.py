@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 project = "calls_async"
 author = "The calls_async developers"
 project_copyright = "2026, The calls_async developers"
-version = release = installed_version("calls_async")
+release = installed_version("calls_async")
+version = release.partition("+")[0]  # without the commit that a development version names
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
