@@ -45,6 +45,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(?!calls_async\.)\w+\..*"),
     # As annotations name them:
     (r"py:class", r"datetime|Path|PathLike|SSLContext|ClientSession|RetryCallState"),
+    (r"py:class", r"TracerProvider|MeterProvider|TextMapPropagator"),
     (r"py:class", r"T|Headers|Latency|Transport"),  # of this package, and private
 ]
 
