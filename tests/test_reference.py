@@ -16,7 +16,7 @@ REFERENCE = ROOT / "docs" / "reference"
 PAGES = {page.name: page.read_text("utf-8") for page in sorted(REFERENCE.glob("*.md"))}
 MODULES = ("calls_async", "calls_async.journal", "calls_async.journal.sources")
 MODULES += ("calls_async.journal.render", "calls_async.journal.report", "calls_async.testing")
-MODULES += ("calls_async.engines.dask", "calls_async.engines.redis")
+MODULES += ("calls_async.engines.dask", "calls_async.engines.redis", "calls_async.telemetry")
 OTHERWISE = {"__version__"}
 """Public, and nothing that a page could say more of than its name does."""
 
