@@ -21,7 +21,10 @@ from calls_async import (
     Failed,
     Fetched,
     FleetPace,
+    HeaderHook,
+    Hook,
     Limits,
+    ObservingHook,
     RateLimitedError,
     Reservation,
     RetryPolicy,
@@ -35,6 +38,7 @@ from calls_async import (
 )
 from calls_async.engines.redis import PaceStatistics, SharedPace
 from calls_async.journal import FailureRecord, FetchedRecord, JobStatus, Journal, export_calls
+from calls_async.telemetry import LoggingHook, OpenTelemetryHook
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -166,3 +170,14 @@ async def fleet() -> None:
     assert_type(await paces[0].reserve(5), Reservation)
     CallsClient(pace=shared)
     await gather_calls([], pace=OwnPace())
+
+
+def telemetry() -> None:
+    """Both hooks are hooks, and one is all that a hook can be."""
+    otel = OpenTelemetryHook(attributes={"calls.client": "nightly"})
+    log = LoggingHook(period=30, burst=1)
+    hooks: tuple[Hook, ...] = (otel, log)
+    adding: HeaderHook = otel
+    observing: ObservingHook = otel
+    CallsClient(hooks=(*hooks, adding, observing))
+    assert_type(log.flush(), None)
