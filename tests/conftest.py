@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import pytest
@@ -21,6 +22,12 @@ def pytest_configure(config):
     if PLUGIN not in loaded:
         config.pluginmanager.import_plugin(PLUGIN)
     config.option.markexpr = config.option.markexpr or "not slow and not peer"
+
+
+def pytest_collection_finish():
+    """Spare the collector what is there for good: many tests have it look for what they left."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=["lane", "session"])
