@@ -29,7 +29,7 @@ PYTHONS = [
 ]
 AGAIN = (
     *(f"tests/{folder}" for folder in ("unit", "contract", "edges", "client", "cli")),
-    *(f"tests/{folder}" for folder in ("journal", "testing")),
+    *(f"tests/{folder}" for folder in ("journal", "telemetry", "testing")),
     *(f"tests/engines/test_{name}.py" for name in ("chunks", "dask", "guide", "line")),
     "--ignore=tests/client/test_memory.py",
     "--ignore=tests/journal/test_crash.py",
@@ -175,7 +175,7 @@ def examples(session: nox.Session) -> None:
 @nox.session
 def coverage(session: nox.Session) -> None:
     """Every branch of rows 0 and 1 is taken by a test, and 95% of all."""
-    session.install("--editable", ".[test,dask]", *group("cov"))
+    session.install("--editable", ".[test,dask,otel]", *group("cov"), *group("telemetry"))
     data = {"COVERAGE_FILE": str(Path(session.create_tmp()).resolve() / "coverage")}
     session.run("coverage", "erase", env=data)
     session.run("coverage", "run", "-m", "pytest", *AGAIN, *session.posargs, env=data)

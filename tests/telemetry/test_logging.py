@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import pickle
 
 import pytest
 
@@ -196,6 +197,12 @@ def test_options_that_cannot_work_are_refused(options):
     """Here and now, by name."""
     with pytest.raises(ConfigurationError, match=next(iter(options))):
         LoggingHook(**options)
+
+
+def test_a_hook_goes_along_when_its_client_is_sent_to_another_process():
+    """It pickles with its options, and logs on the other side under the same name."""
+    copy = pickle.loads(pickle.dumps(LoggingHook(period=7.0, burst=2)))
+    assert (copy._period, copy._burst, copy._logger.name) == (7.0, 2, "calls_async")
 
 
 @in_virtual_time
