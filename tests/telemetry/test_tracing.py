@@ -18,7 +18,7 @@ from opentelemetry.trace.propagation.tracecontext import (
     TraceContextTextMapPropagator,
 )
 
-from calls_async import CallsClient, CallsError, Limits, RetryPolicy
+from calls_async import CallsClient, CallsError, Limits, RetryPolicy, ServerError, events
 from calls_async.telemetry import OpenTelemetryHook
 from calls_async.testing import FakeTransport, Fault, Sandbox, fake_client
 from tests.kit import call_ids, in_virtual_time
@@ -359,3 +359,22 @@ async def test_without_an_sdk_nothing_comes_of_it():
     """The API alone tells nobody, and breaks nothing."""
     async with fake_client(hooks=(OpenTelemetryHook(),)) as client:
         assert (await client.get_call(ID)).id == ID
+
+
+def test_what_belongs_to_no_call_is_left_alone(memory):
+    """Events that somebody makes up, or that come after the end, make no span and break nothing."""
+    hook = memory.hook()
+    error = ServerError("no", status=500)
+    for event in (
+        events.CallParked(at=1.0, call_id=ID, reason=events.WaitReason.PACE, serial=9),
+        events.AttemptStarted(at=1.0, call_id=ID, attempt=1, serial=9),
+        events.AttemptFinished(
+            at=1.0, call_id=ID, attempt=2, duration=1.0, status=200, error=None, serial=9
+        ),
+        events.AttemptCancelled(at=1.0, call_id=ID, attempt=2, duration=1.0, serial=9),
+        events.RetryScheduled(at=1.0, call_id=ID, attempt=1, delay=1.0, error=error, serial=9),
+        events.CallCancelled(at=1.0, call_id=ID, serial=9),
+    ):
+        hook(event)
+        assert hook.headers_for(events.AttemptStarted(at=1.0, call_id=ID, attempt=1)) == {}
+    assert memory.exporter.get_finished_spans() == ()
