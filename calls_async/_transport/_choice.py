@@ -81,14 +81,13 @@ class UnmockedLane:
         call_id: str,
         key: ApiKey,
         headers: Mapping[str, str] | None = None,
-        *,
-        fresh: bool = False,
+        fresh: bool = False,  # noqa: FBT001, FBT002 (by its place; its name would cost each call)
     ) -> Awaitable[Answer | TransportError]:
         """Send one request and read the whole answer; see `Transport.get`."""
         # Not `async`: one more coroutine for each call would only hand the other's result on.
         if is_mocked():
             return self._ordinary.get(call_id, key, headers, fresh=fresh)
-        return self._lane.get(call_id, key, headers, fresh=fresh)
+        return self._lane.get(call_id, key, headers, fresh)
 
     async def close(self) -> None:
         """Close every connection; see `Transport.close`."""

@@ -90,8 +90,7 @@ class LaneTransport:
         call_id: str,
         key: ApiKey,
         headers: Mapping[str, str] | None = None,
-        *,
-        fresh: bool = False,
+        fresh: bool = False,  # noqa: FBT001, FBT002 (by its place; its name would cost each call)
     ) -> Answer | TransportError:
         """Send one request and read the whole answer; see `Transport.get`."""
         pool = self._pool

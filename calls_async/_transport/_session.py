@@ -95,11 +95,9 @@ class SessionTransport:
             # The headers are no local of this frame: tools that show locals would show the key.
             response = await pool.session.get(
                 self._base_url.with_path(self._prefix + path_segment(call_id), encoded=True),
-                headers={
-                    **pool.headers,
-                    **(headers or {}),
-                    hdrs.AUTHORIZATION: key.authorization(),
-                },
+                headers={**pool.headers, hdrs.AUTHORIZATION: key.authorization()}
+                if headers is None
+                else {**pool.headers, **headers, hdrs.AUTHORIZATION: key.authorization()},
                 allow_redirects=False,
                 ssl=self._ssl,
                 **pool.options,
