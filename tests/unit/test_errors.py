@@ -392,6 +392,7 @@ RETRYABLE_STATUSES = {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524
         (ClientClosedError, False),
         (WrongEventLoopError, False),
         (FleetPaceError, True),
+        (EngineError, True),
         (TransportError, True),
         (ConnectError, True),
         (TLSError, False),
