@@ -150,12 +150,17 @@ def telemetry(session: nox.Session) -> None:
 
 @nox.session
 def engines(session: nox.Session) -> None:
-    """Jobs on clusters whose processes are killed; ten minutes. `-- --short` takes half of one."""
+    """Jobs on clusters whose processes are killed; ten minutes.
+
+    `-- --short` takes half of one: a single kill. What needs no cluster is run by others as well.
+    """
     session.install(".[test,dask]")
-    pytest = ("python", "-m", "pytest", "tests/engines", "tests/cli/test_fleet.py")
-    session.run(*pytest)
-    if "--short" not in session.posargs:
-        session.run(*pytest, "-m", "slow", "-s")
+    pytest = ("python", "-m", "pytest")
+    if "--short" in session.posargs:
+        session.run(*pytest, "tests/engines/test_dask_cluster.py", "tests/cli/test_fleet.py")
+        return
+    session.run(*pytest, "tests/engines", "tests/cli/test_fleet.py")
+    session.run(*pytest, "tests/engines", "-m", "slow", "-s")
 
 
 @nox.session
