@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tests.proof.answers import Whole
     from tests.rawserver import Exchange
 
-STEP: Final = 431
+STEP: Final = 173
 """The short form takes each so many-th bit: no multiple of 8, so that all eight have a turn."""
 BRIEF = Timeouts(attempt=0.5, total=9.0)
 """An answer that lacks its end, on a connection that stays open, is waited for so long."""

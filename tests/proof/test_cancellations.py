@@ -23,10 +23,10 @@ async def test_whatever_is_cancelled_ends_and_leaves_nothing():
     tally = await cancellations.sweep(short=True)
     assert not tally.bad
     if is_usual():
-        assert tally.cases > 80
+        assert tally.cases > 200
         assert {"CancelledError", "TimeoutError", "ExceptionGroup"} <= set(tally.ends)
     else:  # over sockets alone, and there the short form only cancels
-        assert tally.cases > 25
+        assert tally.cases > 30
         assert set(tally.ends) == {"CancelledError"}
 
 

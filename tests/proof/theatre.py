@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tests.proof.suspensions import Moment, Watch
     from tests.proof.tally import Tally
 
-STRIDE = 59
+STRIDE = 23
 """In the short form, which suspensions are tried: every so many."""
 MOST = 2_000
 """Suspensions that no stage has: where cases hang, it is not known when to stop."""
