@@ -8,7 +8,7 @@ import itertools
 import pytest
 
 from calls_async import CallsError, Limits, RateLimitedError, events
-from calls_async._headers import Hint
+from calls_async._headers import NO_HINT, Hint
 from calls_async._pace import SLACK
 from calls_async._scope import Scope
 from calls_async._throttle import Permit, Throttle
@@ -268,3 +268,36 @@ async def test_parked_calls_burn_no_attempt():
         with pytest.raises(RateLimitedError) as caught:
             await client.get_call("hopeless")
         assert caught.value.attempts == 2
+
+
+class Turning:
+    """A loop that only knows the time, and takes as long for a turn as it is told."""
+
+    def __init__(self):
+        self.now = 100.0
+        self.soon = []
+
+    def time(self):
+        return self.now
+
+    def call_soon(self, callback):
+        self.soon.append(callback)
+
+    def turn(self, seconds):
+        self.now += seconds
+        for callback in self.soon:
+            callback()
+        self.soon.clear()
+
+
+@pytest.mark.parametrize(("seconds", "left"), [(0.0, 5), (0.15, 20)])
+def test_what_a_busy_loop_takes_for_a_turn_is_no_queue(seconds, left):
+    """A suspicion has the throttle measure one turn of its loop; two of 0.15 s explain 0.4 s."""
+    loop = Turning()
+    throttle = Throttle(Limits(max_concurrency=20), max_cool_down=1.0, loop=loop)
+    throttle.in_flight = 20
+    throttle.learn_record(NO_HINT, 0.0, 0.1)
+    for answer in range(1, 12):
+        throttle.learn_record(NO_HINT, float(answer), answer + 0.4)
+        loop.turn(seconds)
+    assert throttle.concurrency == left
