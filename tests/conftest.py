@@ -6,7 +6,8 @@ import gc
 import os
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 # A deadline is an assertion about the machine. In CI every run tries the same examples.
 settings.register_profile("local", deadline=None)
@@ -24,8 +25,22 @@ def pytest_configure(config):
     config.option.markexpr = config.option.markexpr or "not slow and not peer"
 
 
+@given(st.none())
+def begin(_nothing):
+    """Have Hypothesis make its generator, for which it asks the collector who holds it."""
+
+
 def pytest_collection_finish():
-    """Spare the collector what is there for good: many tests have it look for what they left."""
+    """Begin while the collector still knows of all that there is; see `spare`."""
+    begin()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def spare():
+    """Spare the collector what is there for good: many tests have it look for what they left.
+
+    Before each module once more, because those before it have imported more, and been reported on.
+    """
     gc.collect()
     gc.freeze()
 
