@@ -31,6 +31,7 @@ AGAIN = (
     *(f"tests/{folder}" for folder in ("unit", "contract", "edges", "client", "cli")),
     *(f"tests/{folder}" for folder in ("journal", "telemetry", "testing")),
     *(f"tests/engines/test_{name}.py" for name in ("chunks", "dask", "guide", "line")),
+    "--ignore=tests/client/test_endings.py",
     "--ignore=tests/client/test_memory.py",
     "--ignore=tests/journal/test_crash.py",
     "--ignore=tests/engines/test_fleet_processes.py",

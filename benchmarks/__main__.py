@@ -81,7 +81,7 @@ FULL: Final = Size(
     widths=(16, 64, 256, 1024),
 )
 SHORT: Final = Size(
-    rounds=3, calls=300, most=2_048, loops=("asyncio",), schemes=("plain",), widths=(1024,),
+    rounds=3, calls=200, most=1_024, loops=("asyncio",), schemes=("plain",), widths=(256,),
     left_out=(BARE, GATHER_ORDINARY, STREAM),
 )  # fmt: skip
 FEW: Final = (
