@@ -14,6 +14,7 @@ import linecache
 from datetime import datetime
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args, get_type_hints
+from weakref import WeakKeyDictionary
 
 import attrs
 
@@ -60,32 +61,41 @@ def reader_of(cls: type[attrs.AttrsInstance], law: Hook, hooks: Hooks) -> Hook:
     """
     if not _is_plain(cls):
         return law
-    members = _members_of(cls, hooks)
+    plain = _Plain(cls=cls, members=_members_of(cls, hooks))
     room: dict[str, Any] = {
         "law": law,
-        "cls": cls,
-        "unfrozen": unfrozen(cls),
-        "known": frozenset(member.key for member in members),
+        "known": frozenset(member.key for member in plain.members),
         "unknown": hooks.unknown,
-        "no_extra": attrs.fields_dict(cls)["extra"].default,
         "are_usual": are_usual,
-        "usual_times": usual_times(sum(member.is_time for member in members)),
+        "usual_times": usual_times(sum(member.is_time for member in plain.members)),
         "a_time": A_TIME,
-        "instant": datetime.fromisoformat,
+        "fromisoformat": datetime.fromisoformat,
     }
-    for member in members:
-        room[f"key_{member.name}"] = member.key
+    _furnish(room, plain, "")
+    for number, member in enumerate(plain.members):
         room[f"type_{member.name}"] = member.type
         room[f"hook_{member.name}"] = member.hook
         room[f"convert_{member.name}"] = member.convert
         room[f"default_{member.name}"] = member.default
-    source = "\n".join(_lines(members)) + "\n"
+        if member.inner:
+            _furnish(room, member.inner, str(number))
+    source = "\n".join(_lines(plain.members)) + "\n"
     name = f"<reader of {cls.__module__}.{cls.__qualname__}>"
     # For tracebacks and debuggers, as attrs does for the methods that it writes.
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
     exec(compile(source, name, "exec"), room)  # noqa: S102 (nothing in it comes from outside)
     read: Hook = room["read"]
+    _written[read] = plain
     return read
+
+
+def _furnish(room: dict[str, Any], plain: _Plain, at: str) -> None:
+    """Put into the room what it takes to read an object of this class, with `at` in the names."""
+    room[f"cls{at}"] = plain.cls
+    room[f"unfrozen{at}"] = unfrozen(plain.cls)
+    room[f"no_extra{at}"] = attrs.fields_dict(plain.cls)["extra"].default
+    for member in plain.members:
+        room[f"key{at}_{member.name}"] = member.key
 
 
 # --- Times ---------------------------------------------------------------------------------------
@@ -93,6 +103,8 @@ def reader_of(cls: type[attrs.AttrsInstance], law: Hook, hooks: Hooks) -> Hook:
 A_TIME: Final = "2000-01-01T00:00:00.000Z"
 """A time in the usual form."""
 _DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
+_HOUR_24: Final = "T24:00:00.000Z"
+"""The one time with hour 24 that there is; so much of it, for what is longer is sought faster."""
 
 
 def usual_times(count: int) -> bytes:
@@ -114,7 +126,7 @@ def are_usual(times: tuple[Any, ...], usual: bytes) -> bool:
     """
     try:
         text = "|".join(times)
-        return text.encode().translate(_DIGITS) == usual and "T24" not in text
+        return text.encode().translate(_DIGITS) == usual and _HOUR_24 not in text
     except (TypeError, UnicodeEncodeError):
         return False
 
@@ -149,6 +161,22 @@ def _is_involved(field: Any) -> bool:
 
 
 @attrs.frozen(kw_only=True)
+class _Plain:
+    """A class whose instances are made by setting their attributes."""
+
+    cls: type[attrs.AttrsInstance]
+    members: list[_Member]
+
+    def is_flat(self) -> bool:
+        """Whether it has plain strings and flags, and nothing else."""
+        return all(member.exact and not member.convert for member in self.members)
+
+
+_written: Final[WeakKeyDictionary[Hook, _Plain]] = WeakKeyDictionary()
+"""What each reader reads that was written here, so that another one can read it in its place."""
+
+
+@attrs.frozen(kw_only=True)
 class _Member:
     name: str
     key: str
@@ -160,6 +188,7 @@ class _Member:
     convert: Callable[[Any], Any] | None
     required: bool
     default: Any
+    inner: _Plain | None
 
 
 def _members_of(cls: type[attrs.AttrsInstance], hooks: Hooks) -> list[_Member]:
@@ -176,11 +205,13 @@ def _members_of(cls: type[attrs.AttrsInstance], hooks: Hooks) -> list[_Member]:
 def _member(field: Any, key: str, kind: Any, hooks: Hooks) -> _Member:
     inner = _without_none(kind)
     is_time = inner is datetime
+    hook = hooks.hook_of(kind)
+    written = _written.get(hook)
     return _Member(
         name=field.name,
         key=key,
         type=kind,
-        hook=hooks.hook_of(kind),
+        hook=hook,
         exact=hooks.as_is[inner].__name__ if inner in hooks.as_is else None,
         nullable=inner is not kind,
         is_time=is_time,
@@ -188,6 +219,7 @@ def _member(field: Any, key: str, kind: Any, hooks: Hooks) -> _Member:
         convert=None if is_time else field.converter,
         required=field.default is attrs.NOTHING,
         default=field.default,
+        inner=written if written and written.is_flat() else None,
     )
 
 
@@ -199,26 +231,28 @@ def _without_none(kind: Any) -> Any:
 # --- The code ------------------------------------------------------------------------------------
 
 
+# Names of their own: `name_` is the value of a member, and `name_in` that of an inner object's.
+
+
 def _lines(members: list[_Member]) -> Iterator[str]:
     yield "def read(document, kind):"
     yield "    if type(document) is not dict:"
     yield "        return law(document, kind)"
-    yield "    extra = None"
-    yield f"    if len(document) == {len(members)}:"
-    yield "        try:"
+    yield "    try:"
     for member in members:
-        yield f"            {member.name}_ = document[key_{member.name}]"
-    yield "            extra = no_extra"
-    yield "        except KeyError:"
-    yield "            pass"  # as many are missing as are unknown
-    yield "    if extra is None:"
+        yield f"        {member.name}_ = document[key_{member.name}]"
+    yield f"        extra = no_extra if len(document) == {len(members)} else unknown(document, known)"
+    yield "    except KeyError:"
     for member in members:
         key, default = f"key_{member.name}", f"default_{member.name}"
         found = f"document[{key}]" if member.required else f"document.get({key}, {default})"
         yield f"        {member.name}_ = {found}"
     yield "        extra = unknown(document, known)"
-    for member in members:
-        if not member.is_time:
+    yield "    type_of, text, instant = type, str, fromisoformat"  # a local is quicker than a global
+    for number, member in enumerate(members):
+        if member.inner:
+            yield from _object(member, member.inner.members, number)
+        elif not member.is_time:
             yield from _value(member)
     if times := [member for member in members if member.is_time]:
         yield from _times(times)
@@ -233,13 +267,42 @@ def _lines(members: list[_Member]) -> Iterator[str]:
 def _value(member: _Member) -> Iterator[str]:
     value = f"{member.name}_"
     if member.exact:
-        unless_null = f" and {value} is not None" if member.nullable else ""
-        yield f"    if type({value}) is not {member.exact}{unless_null}:"
+        yield f"    if not ({_is_exact(member, value)}):"
         yield f"        {_hooked(member)}"
     else:
         yield f"    {_hooked(member)}"
     if member.convert:
         yield f"    {value} = convert_{member.name}({value})"
+
+
+def _object(member: _Member, inner: list[_Member], number: int) -> Iterator[str]:
+    value = f"{member.name}_"
+    yield f"    given = {value}"
+    yield f"    if type_of(given) is dict and len(given) == {len(inner)}:"
+    yield "        try:"
+    for each in inner:
+        yield f"            {each.name}_in = given[key{number}_{each.name}]"
+    yield "        except KeyError:"
+    yield "            pass"
+    yield "        else:"
+    yield "            if ("
+    for each in inner:
+        also = "and " if each is not inner[0] else ""
+        yield f"                {also}({_is_exact(each, each.name + '_in')})"
+    yield "            ):"
+    yield f"                {value} = unfrozen{number}()"
+    for each in inner:
+        yield f"                {value}.{each.name} = {each.name}_in"
+    yield f"                {value}.extra = no_extra{number}"
+    yield f"                {value}.__class__ = cls{number}"
+    yield f"    if {value} is given:"
+    yield f"        {_hooked(member)}"
+
+
+def _is_exact(member: _Member, value: str) -> str:
+    exact = "text" if member.exact == "str" else member.exact
+    or_null = f" or {value} is None" if member.nullable else ""
+    return f"type_of({value}) is {exact}{or_null}"
 
 
 def _times(times: list[_Member]) -> Iterator[str]:
