@@ -308,9 +308,9 @@ _AS_IS: Final[dict[Any, type]] = {str: str, bool: bool, CallType | str: str}
 
 
 def _unknown(value: dict[Any, Any], known: frozenset[str]) -> Extra:
-    if known.issuperset(value):
-        return NO_EXTRA
     extra = {name: value[name] for name in value if name not in known}
+    if not extra:
+        return NO_EXTRA
     if not all(isinstance(name, str) for name in extra):
         raise _RefusedError("must have only strings as names")
     return Extra.over(extra)

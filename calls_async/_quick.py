@@ -3,16 +3,18 @@
 `reader_of` writes the code that reads a class, from the class's own fields, and compiles it once.
 The code takes a value as it is where that is plainly right: a string where a string belongs, a time
 in the form that the page shows. Any other value, and any other kind of object, it hands to the hook
-that reads it otherwise (cattrs' hook, in the codec). So one place says what a value means. A reader
-gives what the hook of its class gives. Where that refuses, it raises what a hook raised, `KeyError`
-or `ValueError`, at the first thing that is wrong: who wants to know all of it asks the hook.
+that reads it otherwise (cattrs' hook, in the codec). So one place says what a value means. An inner
+object of nothing but strings and flags is read in the lines of the outer one, as long as all of it
+is ordinary, and by its hook otherwise. A reader gives what the hook of its class gives. Where that
+refuses, it raises what a hook raised, `KeyError` or `ValueError`, at the first thing that is wrong:
+who wants to know all of it asks the hook.
 """
 
 from __future__ import annotations
 
 import linecache
 from datetime import datetime
-from types import NoneType
+from types import FunctionType, NoneType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args, get_type_hints
 from weakref import WeakKeyDictionary
 
@@ -104,7 +106,7 @@ A_TIME: Final = "2000-01-01T00:00:00.000Z"
 """A time in the usual form."""
 _DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
 _HOUR_24: Final = "T24:00:00.000Z"
-"""The one time with hour 24 that there is; so much of it, for what is longer is sought faster."""
+"""The one time of hour 24; all of it, for what is longer is sought in fewer steps."""
 
 
 def usual_times(count: int) -> bytes:
@@ -117,8 +119,8 @@ def are_usual(times: tuple[Any, ...], usual: bytes) -> bool:
 
     All times of a record are judged at once, which costs hardly more than to judge one. A value
     cannot pass as half a time that its neighbour completes, for then the text would have a bar too
-    many. `datetime.fromisoformat` is left to say which days and hours exist. Hour 24, which it
-    takes from Python 3.13 on, is not usual.
+    many. `datetime.fromisoformat` is left to say which days and hours exist. The midnight of hour
+    24, which it takes from Python 3.13 on, is not usual.
 
     Args:
         times: The values.
@@ -168,12 +170,14 @@ class _Plain:
     members: list[_Member]
 
     def is_flat(self) -> bool:
-        """Whether it has plain strings and flags, and nothing else."""
-        return all(member.exact and not member.convert for member in self.members)
+        """Whether it has strings and flags, and nothing else."""
+        return bool(self.members) and all(
+            member.exact and member.convert is None for member in self.members
+        )
 
 
 _written: Final[WeakKeyDictionary[Hook, _Plain]] = WeakKeyDictionary()
-"""What each reader reads that was written here, so that another one can read it in its place."""
+"""By each reader that was written here what it reads, so that another one can read it as well."""
 
 
 @attrs.frozen(kw_only=True)
@@ -206,7 +210,7 @@ def _member(field: Any, key: str, kind: Any, hooks: Hooks) -> _Member:
     inner = _without_none(kind)
     is_time = inner is datetime
     hook = hooks.hook_of(kind)
-    written = _written.get(hook)
+    written = _written.get(hook) if isinstance(hook, FunctionType) else None
     return _Member(
         name=field.name,
         key=key,
@@ -230,8 +234,8 @@ def _without_none(kind: Any) -> Any:
 
 # --- The code ------------------------------------------------------------------------------------
 
-
-# Names of their own: `name_` is the value of a member, and `name_in` that of an inner object's.
+# A member's value is `name_`, and that of a member of an inner object `name_in`, so that neither
+# can be taken for the other or for a name that stands in the lines themselves.
 
 
 def _lines(members: list[_Member]) -> Iterator[str]:
@@ -241,14 +245,16 @@ def _lines(members: list[_Member]) -> Iterator[str]:
     yield "    try:"
     for member in members:
         yield f"        {member.name}_ = document[key_{member.name}]"
-    yield f"        extra = no_extra if len(document) == {len(members)} else unknown(document, known)"
+    yield f"        is_all = len(document) == {len(members)}"
+    yield "        extra = no_extra if is_all else unknown(document, known)"
     yield "    except KeyError:"
     for member in members:
         key, default = f"key_{member.name}", f"default_{member.name}"
         found = f"document[{key}]" if member.required else f"document.get({key}, {default})"
         yield f"        {member.name}_ = {found}"
     yield "        extra = unknown(document, known)"
-    yield "    type_of, text, instant = type, str, fromisoformat"  # a local is quicker than a global
+    # What is often needed is quicker as a local than as a global.
+    yield "    class_of, text, instant = type, str, fromisoformat"
     for number, member in enumerate(members):
         if member.inner:
             yield from _object(member, member.inner.members, number)
@@ -271,14 +277,13 @@ def _value(member: _Member) -> Iterator[str]:
         yield f"        {_hooked(member)}"
     else:
         yield f"    {_hooked(member)}"
-    if member.convert:
-        yield f"    {value} = convert_{member.name}({value})"
+    yield from _converted(member)
 
 
 def _object(member: _Member, inner: list[_Member], number: int) -> Iterator[str]:
     value = f"{member.name}_"
     yield f"    given = {value}"
-    yield f"    if type_of(given) is dict and len(given) == {len(inner)}:"
+    yield f"    if class_of(given) is dict and len(given) == {len(inner)}:"
     yield "        try:"
     for each in inner:
         yield f"            {each.name}_in = given[key{number}_{each.name}]"
@@ -297,12 +302,18 @@ def _object(member: _Member, inner: list[_Member], number: int) -> Iterator[str]
     yield f"                {value}.__class__ = cls{number}"
     yield f"    if {value} is given:"
     yield f"        {_hooked(member)}"
+    yield from _converted(member)
+
+
+def _converted(member: _Member) -> Iterator[str]:
+    if member.convert:
+        yield f"    {member.name}_ = convert_{member.name}({member.name}_)"
 
 
 def _is_exact(member: _Member, value: str) -> str:
     exact = "text" if member.exact == "str" else member.exact
     or_null = f" or {value} is None" if member.nullable else ""
-    return f"type_of({value}) is {exact}{or_null}"
+    return f"class_of({value}) is {exact}{or_null}"
 
 
 def _times(times: list[_Member]) -> Iterator[str]:

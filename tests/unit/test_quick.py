@@ -15,7 +15,7 @@ import pytest
 
 from calls_async._codec import decode_call
 from calls_async._quick import A_TIME, Hooks, are_usual, reader_of, usual_times
-from calls_async.models import Call, Caller, CallType, Contact, PhoneNumber
+from calls_async.models import Call, Caller, CallType, Contact, PhoneNumber, wire_names
 from tests.documents import EXAMPLE_BODY, NO_TIMES, example
 
 TEXT = "2024-03-20T09:00:00.000Z"
@@ -209,6 +209,226 @@ def test_a_subclass_with_more_members_is_read_whole(hooked):
     got = reader_of(More, hooked.read, hooked.hooks)({"firstName": "A", "nickName": "B"}, More)
     assert type(got) is More
     assert got == More(first_name="A", nick_name="B", extra={})
+
+
+# --- Objects in objects --------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Inner:
+    """An object of strings and flags."""
+
+    id: str
+    nick_name: str | None = None
+    flag: bool | None = None
+    extra: Any = NOTHING
+
+
+def reader_with(hooked, inner, **field):
+    """A reader of a class with an inner object, and a list of what was left to the inner's hook."""
+    left = []
+    own = reader_of(inner, hooked.read, hooked.hooks)
+
+    def hook(value, kind):
+        left.append((value, kind))
+        return own(value, kind)
+
+    members = {
+        "given": attrs.field(type=str),
+        "inner": attrs.field(type=inner, **field),
+        "extra": attrs.field(type=Any, default=NOTHING),
+    }
+    outer = attrs.make_class("Outer", members, slots=True, frozen=True)
+    hooks = attrs.evolve(
+        hooked.hooks, hook_of=lambda kind: own if kind is inner else hooked.hooks.hook_of(kind)
+    )
+    read = reader_of(outer, hooked.read, hooks)
+    # What it would call, as the room of its code has it.
+    read.__globals__["hook_inner"] = hook
+    return read, left
+
+
+@pytest.mark.parametrize(
+    "values", [("A", "B", True), ("A", None, None), ("", "", False)], ids=lambda values: values[0]
+)
+def test_an_ordinary_inner_object_is_read_in_the_same_lines(hooked, values):
+    """Neither its hook nor that of its class is asked, and it is what they would have made."""
+    read, left = reader_with(hooked, Inner)
+    document = dict(zip(("id", "nickName", "flag"), values, strict=True))
+    got = read({"given": "C", "inner": document}, None)
+    assert (got.given, got.inner) == ("C", Inner(*values))
+    assert type(got.inner) is Inner
+    assert got.inner.extra is NOTHING
+    assert not left
+    assert not hooked.law
+    assert not hooked.asked
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        None,
+        "A",
+        [],
+        type("Dict", (dict,), {})({"id": "A", "nickName": "B", "flag": True}),
+        {"id": "A"},
+        {"id": "A", "nickName": "B", "flag": True, "new": 1},
+        {"id": "A", "nickName": "B", "new": 1},
+        {"id": None, "nickName": "B", "flag": True},
+        {"id": "A", "nickName": Odd("B"), "flag": True},
+        {"id": "A", "nickName": "B", "flag": 1},
+    ],
+    ids=repr,
+)
+def test_an_unusual_inner_object_is_its_hooks_to_read(hooked, document):
+    """No object, or one with other members or other values: its hook reads it, as it is."""
+    read, left = reader_with(hooked, Inner)
+    own = reader_of(Inner, hooked.read, hooked.hooks)
+    got = read({"given": "C", "inner": document}, None)
+    assert left == [(document, Inner)]
+    assert left[0][0] is document
+    assert got.inner == own(document, Inner)
+
+
+def test_an_inner_object_without_a_required_member_is_refused(hooked):
+    """As its own reader refuses it."""
+    read, left = reader_with(hooked, Inner)
+    with pytest.raises(KeyError):
+        read({"given": "C", "inner": {"nickName": "B", "flag": True, "new": 1}}, None)
+    assert len(left) == 1
+
+
+def test_what_is_made_of_an_inner_object_is_made_of_one_read_in_the_same_lines(hooked):
+    """The converter of the outer member gets it, whoever has read it."""
+    read, left = reader_with(hooked, Inner, converter=lambda inner: ("made of", inner))
+    ordinary = {"id": "A", "nickName": "B", "flag": True}
+    got = read({"given": "C", "inner": ordinary}, None)
+    assert got.inner == ("made of", Inner(id="A", nick_name="B", flag=True))
+    assert not left
+    assert read({"given": "C", "inner": None}, None).inner == ("made of", "law")
+
+
+def inner_classes():
+    """Classes that are more than strings and flags, each with a document of it."""
+
+    @attrs.frozen
+    class Shouted:
+        word: str = attrs.field(converter=str.upper)
+        extra: Any = NOTHING
+
+    @attrs.frozen
+    class Timed:
+        word: datetime
+        extra: Any = NOTHING
+
+    @attrs.frozen
+    class Numbered:
+        word: int
+        extra: Any = NOTHING
+
+    @attrs.frozen
+    class Bare:
+        extra: Any = NOTHING
+
+    @attrs.frozen
+    class Checked:
+        word: str = attrs.field(validator=attrs.validators.min_len(1))
+
+    documents = [{"word": "a"}, {"word": TEXT}, {"word": 1}, {}, {"word": "a"}]
+    return list(zip((Shouted, Timed, Numbered, Bare, Checked), documents, strict=True))
+
+
+@pytest.mark.parametrize(("cls", "document"), inner_classes(), ids=lambda each: str(each)[-20:])
+def test_an_inner_object_of_more_than_strings_is_its_hooks_to_read(hooked, cls, document):
+    """Times, converters and other types are read where the class's own reader has them."""
+    read, left = reader_with(hooked, cls)
+    read({"given": "C", "inner": document}, None)
+    assert left == [(document, cls)]
+
+
+def test_an_inner_object_that_may_be_null_is_its_hooks_to_read(hooked):
+    """The hook is that of the choice, and not the one of the class."""
+    read = reader_of(Inner, hooked.read, hooked.hooks)
+
+    @attrs.frozen
+    class Outer:
+        inner: Inner | None
+        extra: Any = NOTHING
+
+    asked = []
+    hooks = attrs.evolve(
+        hooked.hooks, hook_of=lambda kind: read if kind is Inner else hooked.hooks.hook_of(kind)
+    )
+    document = {"id": "A", "nickName": "B", "flag": True}
+    reader_of(Outer, asked.append, hooks)({"inner": document}, None)
+    assert hooked.asked == [(document, Inner | None)]
+
+
+def test_a_hook_that_is_no_function_is_asked(hooked):
+    """Such as one that cannot be referred to weakly."""
+
+    class Asked:
+        __slots__ = ()
+
+        def __call__(self, value, _):
+            return "asked", value
+
+    @attrs.frozen
+    class Outer:
+        inner: Inner
+        extra: Any = NOTHING
+
+    hooks = attrs.evolve(hooked.hooks, hook_of=lambda _: Asked())
+    assert reader_of(Outer, hooked.read, hooks)({"inner": {}}, None).inner == ("asked", {})
+
+
+@attrs.frozen
+class Within:
+    """An inner object with names that its outer one has as well."""
+
+    given: str
+    id: str
+    extra: Any = NOTHING
+
+
+@attrs.frozen
+class Named:
+    """A record with names that the lines of its reader use themselves."""
+
+    class_of: str
+    document: str
+    given: str
+    given_in: str
+    id: str
+    instant: str
+    is_all: str
+    kind: str
+    of: int
+    record: str
+    text: str
+    within: Within
+    extra: Any = NOTHING
+
+
+def test_no_member_is_taken_for_a_name_of_the_code(hooked):
+    """Members may have the names that the lines use themselves, and an inner one the outer's."""
+    own = reader_of(Within, hooked.read, hooked.hooks)
+    hooks = attrs.evolve(
+        hooked.hooks, hook_of=lambda kind: own if kind is Within else hooked.hooks.hook_of(kind)
+    )
+    names = [field.name for field in attrs.fields(Named)][:-2]
+    document = {wire_names(Named)[name]: name for name in names}
+    document["within"] = {"given": "its given", "id": "its id"}
+    got = reader_of(Named, hooked.read, hooks)(document, None)
+    assert got.within == Within("its given", "its id")
+    assert got.of == ("read", "of")
+    assert hooked.asked == [("of", int)]
+    assert [getattr(got, name) for name in names if name != "of"] == [
+        name for name in names if name != "of"
+    ]
+
+
+# --- Classes that are not read quickly -----------------------------------------------------------
 
 
 def special_classes():
