@@ -19,7 +19,7 @@ from bisect import bisect_right
 from functools import cache
 from html.entities import html5
 from struct import Struct
-from typing import TYPE_CHECKING, Final, NoReturn, final
+from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias, final
 
 from calls_async.errors import ConfigurationError
 
@@ -32,8 +32,9 @@ RUN: Final = 6
 MOST: Final = 16_384
 """Bytes of a text that are searched, and kept: many records long, and 20 ms of work at most."""
 
-_HINT: Final = 3
-"""Characters by which a place that may hold something is found quickly."""
+_HINT: Final = 4
+"""Characters, at most, by which a place that may hold something is found quickly. They are no more
+than the steps are long in which a text is gone through."""
 _SHORT: Final = 64
 """Bytes of a text that is looked through at one go, as with the request id of each record."""
 
@@ -44,12 +45,17 @@ def scrub(data: bytes, scrubbers: tuple[Scrubber, ...]) -> bytes:
     What is longer is cut: to search it would hold up the event loop, and what was not searched must
     not be shown.
     """
-    if len(data) <= _SHORT:
+    length = len(data)
+    if length <= _SHORT:
+        # Most request ids are UUIDs or hexadecimal, and few pieces of a secret can be in those.
+        hexadecimal = _OTHER not in data.translate(_HEXADECIMAL)
         # In lower case, and with one mark for whatever begins an escape.
-        read = data.translate(_AT_A_GLANCE)
-        if _ESCAPED not in read:
+        read = data if hexadecimal else data.translate(_AT_A_GLANCE)
+        if hexadecimal or _ESCAPED not in read:
             for scrubber in scrubbers:
-                if not scrubber.hints.isdisjoint(scrubber.looks[len(read)](read)):
+                hints, looks = scrubber.hexadecimal if hexadecimal else scrubber.anything
+                # Every tenth id has a hint in it and no more than that.
+                if not hints.isdisjoint(looks[length](read)) and any(scrubber.found(read)):
                     break
             else:
                 return data
@@ -81,24 +87,23 @@ class Scrubber:
             whole, together with its prefix.
     """
 
-    __slots__ = ("_hint", "_marks", "_stride", "hints", "looks")
+    __slots__ = ("_hint", "_marks", "_stride", "anything", "hexadecimal")
 
     def __init__(self, prefix: str, secret: str) -> None:
         pieces = _pieces(secret.encode(), prefix.encode()) or _wholes((prefix + secret).encode())
-        # Whoever looks at so many characters in a row, every so often, misses no piece.
-        shortest = min(map(len, pieces))
-        self._hint = min(_HINT, shortest)
-        self._stride = shortest - self._hint + 1
+        self._hint, self._stride = _steps(pieces)
         # By each hint the pieces that it stands in, and where: to try all would take far longer.
         self._marks: dict[bytes, list[tuple[int, bytes]]] = {}
         for piece in pieces:
             for at in range(len(piece) - self._hint + 1):
                 hint = piece[at : at + self._hint]
                 self._marks.setdefault(hint, []).append((at, piece))
-        self.hints = frozenset(self._marks)
-        """What `found` begins with: where none of these stands, there is nothing to be found."""
-        self.looks = _looks(self._hint, self._stride)
-        """By the length of a short text what takes out of it all that `found` looks at."""
+        self.anything = _glance(pieces)
+        """For a short text of any characters, in lower case."""
+        self.hexadecimal = _glance(
+            {piece for piece in pieces if _OTHER not in piece.translate(_HEXADECIMAL)}
+        )
+        """For one that is written in hexadecimal digits, where no other piece can stand."""
 
     def found(self, text: bytes) -> Iterator[tuple[int, int]]:
         """From where to where in `text`, which is in lower case, there is some of the secret."""
@@ -113,6 +118,25 @@ class Scrubber:
         raise ConfigurationError("what knows an API key is never pickled")
 
 
+def _steps(pieces: set[bytes]) -> tuple[int, int]:
+    """A number of characters, and how often to look at so many in a row so as to miss no piece."""
+    shortest = min(map(len, pieces), default=_SHORT)
+    hint = min(_HINT, (shortest + 1) // 2)
+    return hint, shortest - hint + 1
+
+
+_Glance: TypeAlias = "tuple[frozenset[bytes], list[Callable[[bytes], tuple[bytes, ...]]]]"
+"""What begins or goes on in each piece that may be in a short text, and by the length of the text
+what takes out of it all that has to be compared with that."""
+
+
+def _glance(pieces: set[bytes]) -> _Glance:
+    """For a first look: where it sees none of the hints, there is none of the pieces."""
+    hint, stride = _steps(pieces)
+    hints = frozenset(part for piece in pieces for part in _windows(piece, hint))
+    return hints, _looks(hint, stride)
+
+
 @cache
 def _looks(hint: int, stride: int) -> list[Callable[[bytes], tuple[bytes, ...]]]:
     """For each length of a short text: what takes so many characters out of it, every so often."""
@@ -120,10 +144,6 @@ def _looks(hint: int, stride: int) -> list[Callable[[bytes], tuple[bytes, ...]]]
 
 
 def _look(length: int, hint: int, stride: int) -> Callable[[bytes], tuple[bytes, ...]]:
-    if stride < hint:  # of a secret that is shorter than any that is worth its name
-        return lambda text: tuple(
-            text[at : at + hint] for at in range(0, length - hint + 1, stride)
-        )
     # For the price of a few slices `struct` takes them all.
     last = (length - hint) // stride
     each = f"{hint}s{stride - hint}x"
@@ -203,6 +223,9 @@ _AT_A_GLANCE: Final = bytes(
     _ESCAPED if byte in _BEGINS else byte for byte in bytes(range(256)).lower()
 )
 """What each byte of a text is for a first look."""
+_OTHER: Final = 1
+_HEXADECIMAL: Final = bytes(byte not in b"0123456789abcdef-" for byte in range(256))
+"""Which bytes are `_OTHER` than what UUIDs and hexadecimal numbers are written in."""
 
 _NAMES: Final = {
     name[:-1].encode(): char.encode()
@@ -231,10 +254,7 @@ class _Reading:
         return self._outer(self._written[last] + position - self._at[last])
 
 
-if TYPE_CHECKING:
-    from typing import TypeAlias
-
-    _Origin: TypeAlias = Callable[[int], int]
+_Origin: TypeAlias = "Callable[[int], int]"
 
 
 def _readings(data: bytes) -> Iterator[_Reading]:

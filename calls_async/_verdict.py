@@ -262,8 +262,11 @@ def _field(answer: Answer, name: str, scrub: Callable[[bytes], bytes]) -> str | 
 
 
 def _scrubbed(text: str, scrub: Callable[[bytes], bytes]) -> str:
-    # In a header, bytes that are no UTF-8 arrive as lone surrogates; they pass as they are.
-    data = text.encode("utf-8", "surrogatepass")
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:
+        # In a header, bytes that are no UTF-8 arrive as lone surrogates; they pass as they are.
+        data = text.encode("utf-8", "surrogatepass")
     scrubbed = scrub(data)
     return text if scrubbed is data else scrubbed.decode("utf-8", "surrogatepass")
 

@@ -262,6 +262,52 @@ def test_a_first_look_overlooks_nothing(secrets_, data):
     assert key.scrub(short) == scrubbed_at_length(key, short)
 
 
+digits = st.text("0123456789abcdef-", min_size=1, max_size=14)
+
+
+@given(secrets_=st.lists(digits | some_secrets, min_size=1, max_size=3), data=st.data())
+def test_a_first_look_at_hexadecimal_digits_overlooks_nothing(secrets_, data):
+    """They are looked at in another way, and scrubbed like any text."""
+    key = None
+    for secret in secrets_:
+        key = ApiKey(secret, after=key)
+    parts = [secret.encode().hex() for secret in secrets_]
+    parts += [
+        secret.lower() for secret in secrets_ if set(secret.lower()) <= set("0123456789abcdef-")
+    ]
+    parts += [part[at:] for part in parts for at in (1, 2, 5)]
+    text = "".join(data.draw(st.lists(st.sampled_from(parts) | digits, max_size=8)))
+    short = text.encode()[:64]
+    assert key.scrub(short) == scrubbed_at_length(key, short)
+
+
+@pytest.mark.parametrize("secret", [SECRET, f"{SECRET[:9]}0a1b2c{SECRET[9:]}", "0-1a2b3c-4d5e"])
+def test_a_piece_of_the_key_is_found_anywhere_in_an_id(secret):
+    """Of a request id in hexadecimal digits each place is looked at, for each piece."""
+    key = ApiKey(f"sk_live_{secret}")
+    blank = b"f" * 32
+    texts = [secret[at : at + 6].encode() for at in range(len(secret) - 5)]
+    pieces = [text for text in texts if not text.strip(b"0123456789abcdef-")]
+    pieces += [text.hex().encode() for text in texts]
+    for piece in pieces:
+        for at in range(len(blank) - len(piece) + 1):
+            request_id = blank[:at] + piece + blank[at + len(piece) :]
+            assert b"***" in key.scrub(request_id)
+            assert piece not in key.scrub(request_id)
+
+
+@pytest.mark.parametrize(
+    "request_id",
+    [
+        SECRET[:5].encode() + b"_" + SECRET[1:6].encode(),
+        SECRET[:5].encode().hex().encode() + b"--" + SECRET[1:6].encode().hex().encode(),
+    ],
+)
+def test_an_id_with_less_of_the_key_is_left_as_it_is(request_id):
+    """Five characters are no secret, and nothing is copied either."""
+    assert ApiKey(f"sk_test_{SECRET}").scrub(request_id) is request_id
+
+
 def test_a_short_text_without_the_key_is_left_as_it_is():
     """Nothing is copied: each record comes with a request id."""
     request_id = b"0f8fad5b-d9cb-469f-a165-70867728950e"
