@@ -105,8 +105,6 @@ def _furnish(room: dict[str, Any], plain: _Plain, at: str) -> None:
 A_TIME: Final = "2000-01-01T00:00:00.000Z"
 """A time in the usual form."""
 _DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
-_HOUR_24: Final = "T24:00:00.000Z"
-"""The one time of hour 24; all of it, for what is longer is sought in fewer steps."""
 
 
 def usual_times(count: int) -> bytes:
@@ -119,8 +117,8 @@ def are_usual(times: tuple[Any, ...], usual: bytes) -> bool:
 
     All times of a record are judged at once, which costs hardly more than to judge one. A value
     cannot pass as half a time that its neighbour completes, for then the text would have a bar too
-    many. `datetime.fromisoformat` is left to say which days and hours exist. The midnight of hour
-    24, which it takes from Python 3.13 on, is not usual.
+    many. `datetime.fromisoformat` is left to say which days and hours exist. Hour 24, which it
+    takes from Python 3.13 on, is not usual.
 
     Args:
         times: The values.
@@ -128,7 +126,7 @@ def are_usual(times: tuple[Any, ...], usual: bytes) -> bool:
     """
     try:
         text = "|".join(times)
-        return text.encode().translate(_DIGITS) == usual and _HOUR_24 not in text
+        return text.encode().translate(_DIGITS) == usual and "T24" not in text
     except (TypeError, UnicodeEncodeError):
         return False
 
