@@ -54,7 +54,7 @@ def scrub(data: bytes, scrubbers: tuple[Scrubber, ...]) -> bytes:
         if hexadecimal or _ESCAPED not in read:
             for scrubber in scrubbers:
                 hints, looks = scrubber.hexadecimal if hexadecimal else scrubber.anything
-                # Every tenth id has a hint in it and no more than that.
+                # About one id in ten has a hint in it, and no more than that.
                 if not hints.isdisjoint(looks[length](read)) and any(scrubber.found(read)):
                     break
             else:
