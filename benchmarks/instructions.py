@@ -35,6 +35,7 @@ from benchmarks.target import Open, Run, Target, check, in_parallel
 from calls_async import Fetched, Limits, Timeouts
 from calls_async._codec import decode_call
 from calls_async._ids import check_call_id
+from calls_async._transport import RelayTransport
 from calls_async._wire import Answer
 from calls_async.outcomes import fetched
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Sequence
 
     from calls_async import CallsClient
+    from calls_async._relay import HandOn
 
 CALLS: Final = 400
 WIDTH: Final = 64
@@ -125,6 +127,29 @@ class Off:
                 came = await self._transport.get(call_id, self._key)
         else:
             came = await self._transport.get(call_id, self._key)
+        return self._outcome(call_id, index, began, came)
+
+    async def relay(self, call_id: str, index: int, _: object, hand_on: HandOn) -> Fetched | None:
+        """Fetch a call, and those that `hand_on` names behind it, where the transport relays."""
+        if self._timed or not isinstance(self._transport, RelayTransport):
+            return await self.fetch(call_id, index)
+        flying = call_id, index, self._loop.time()
+
+        def answered(came: Answer) -> str | None:
+            nonlocal flying
+            call_id, index, began = flying
+            following = hand_on(self._outcome(call_id, index, began, came))
+            if following is None:
+                return None
+            flying = *following, self._loop.time()
+            assert check_call_id(following[0]) is None
+            return following[0]
+
+        assert check_call_id(call_id) is None
+        await self._transport.relay(call_id, self._key, answered)
+        return None
+
+    def _outcome(self, call_id: str, index: int, began: float, came: object) -> Fetched:
         assert isinstance(came, Answer)
         assert came.status == 200
         call = decode_call(came.body)

@@ -55,6 +55,15 @@ class Deadlines:
         self._until[task] = until
         return task
 
+    def renew(self, task: asyncio.Task[Any], until: float) -> None:
+        """Give a task whose time is not over more of it.
+
+        Args:
+            task: What `begin` gave.
+            until: Later than before.
+        """
+        self._until[task] = until  # the timer comes back for it when it is due for the old time
+
     def end(self, task: asyncio.Task[Any], exc: BaseException | None = None) -> bool:
         """Note that it is over.
 

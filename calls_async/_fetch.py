@@ -14,8 +14,10 @@ from calls_async import events
 from calls_async._attempt import Attempt, carry_out, late, learnt, read
 from calls_async._course import Course
 from calls_async._ids import check_call_id
+from calls_async._relay import Relay, taken
 from calls_async._retry import Strategies, until_settled
 from calls_async._throttle import Permit
+from calls_async._transport import RelayTransport
 from calls_async._verdict import Done
 from calls_async.errors import StoppedBy
 from calls_async.outcomes import Failed, Fetched, Outcome, fetched
@@ -23,6 +25,7 @@ from calls_async.outcomes import Failed, Fetched, Outcome, fetched
 if TYPE_CHECKING:
     from calls_async._attempt import Brought, Line
     from calls_async._credentials import Credentials
+    from calls_async._relay import HandOn
     from calls_async._scope import Scope
     from calls_async.config import RetryPolicy, Timeouts
     from calls_async.errors import CallsError
@@ -55,6 +58,12 @@ class Fetcher:
         self._throttle = line.throttle
         self._counters = line.counters
         self._is_plain = line.throttle.hedge is None
+        # What relays are run on, where nobody has to be told and no request may have a rival.
+        self._transport = (
+            line.transport
+            if isinstance(line.transport, RelayTransport) and self._is_plain and line.tell is None
+            else None
+        )
 
     async def fetch(  # noqa: C901, PLR0912 (in one frame, see above)
         self, call_id: str, index: int, scope: Scope, total: float | None = None
@@ -103,13 +112,7 @@ class Fetcher:
                     scope.end_request(task)
                     brought = read(call_id, key, came)
                 if type(brought) is Done:
-                    now = self._now()
-                    call, raw, request_id, hint = brought
-                    throttle.learn_record(hint, began, now)
-                    if in_batch:
-                        scope.answered(now)
-                    self._counters.fetched += 1
-                    return fetched(call_id, index, call, raw, 1, now - began, request_id)
+                    return taken(self.line, scope, call_id, index, brought, began)
                 learnt(self.line, brought, Permit(began), again=False)
             finally:
                 throttle.release()
@@ -119,6 +122,52 @@ class Fetcher:
         finally:
             if in_batch:
                 scope.ended()
+
+    async def relay(
+        self, call_id: str, index: int, scope: Scope, hand_on: HandOn
+    ) -> Outcome | None:
+        """Fetch one call and, while all is ordinary, those behind it.
+
+        Args:
+            call_id: A valid id.
+            index: The position among the ids given.
+            scope: The batch.
+            hand_on: Takes an outcome, and gives what is to be fetched behind it.
+
+        Returns:
+            The last outcome; `None` if `hand_on` has taken that too. Only what the caller's own
+            code raises is raised.
+        """
+        key, transport = self._credentials.held, self._transport
+        if (
+            key is None
+            or transport is None
+            or check_call_id(call_id) is not None
+            or not self._throttle.take(scope)
+        ):
+            return await self.fetch(call_id, index, scope)
+        scope.began()
+        try:
+            relay = Relay(
+                line=self.line,
+                credentials=self._credentials,
+                scope=scope,
+                key=key,
+                most=self._most,
+                total=self._total,
+                hand_on=hand_on,
+            )
+            try:
+                await relay.run(transport, call_id, index)
+            finally:
+                self._throttle.release()
+            if relay.is_over:
+                return relay.outcome
+            course = self._course(relay.call_id, scope, relay.began, self._total)
+            course.begun(1, key, relay.brought)
+            return await self._settled(course, relay.index)
+        finally:
+            scope.ended()
 
     async def _led(  # noqa: PLR0917 (nobody else calls it)
         self, call_id: str, index: int, scope: Scope, began: float, total: float, serial: int = 0

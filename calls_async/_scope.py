@@ -48,6 +48,8 @@ class Scope:
         self.begin_request = self._requests.begin
         self.end_request = self._requests.end
         """What `request` does on the way in and out, for a call that has just got its permit."""
+        self.renew_request = self._requests.renew
+        """For the next call of a relay, whose time begins anew."""
         self._pulls: set[asyncio.Timeout] = set()
         self._questions: set[asyncio.Timeout] = set()
         self._under_way = 0

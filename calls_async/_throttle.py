@@ -195,6 +195,16 @@ class Throttle:
         self.in_flight += 1
         return True
 
+    def keep(self, scope: Scope) -> bool:
+        """Whether who has a permit may keep it for another first try: nothing stands against it."""
+        return not (
+            self._queue
+            or not self._gate.is_free
+            or self.in_flight > self._concurrency.limit
+            or self._outage.holding
+            or scope.closing is not None
+        )
+
     def admit_at_once(self, scope: Scope) -> Permit | None:
         """What `take` takes, as a permit that knows its time."""
         return Permit(self._loop.time()) if self.take(scope) else None

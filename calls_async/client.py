@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from aiohttp import ClientSession
 
+    from calls_async._relay import HandOn
     from calls_async.errors import CallsError
     from calls_async.fleet import FleetPace
     from calls_async.models import Call
@@ -513,12 +514,14 @@ class _Job(Batch):
         self, core: _Core, fetcher: Fetcher, *, patience: float, on_sleep: Callable[[], None]
     ) -> None:
         super().__init__(core.scope, patience=patience, on_sleep=on_sleep)
-        self._fetch = fetcher.fetch
+        self._relay = fetcher.relay
         self.spare = fetcher.line.throttle.spare
         self.check_home = core.check_home
 
-    def fetch(self, call_id: str, index: int) -> Coroutine[Any, Any, Outcome]:
-        return self._fetch(call_id, index, self)
+    def fetch(
+        self, call_id: str, index: int, hand_on: HandOn
+    ) -> Coroutine[Any, Any, Outcome | None]:
+        return self._relay(call_id, index, self, hand_on)
 
 
 def _transport(settings: ClientConfig) -> Transport:

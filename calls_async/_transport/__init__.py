@@ -6,20 +6,30 @@ raises nothing foreign: what goes wrong on the way comes back as a `TransportErr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from calls_async._transport._choice import open_transport
 from calls_async._transport._lane import LaneTransport
 from calls_async._transport._session import SessionTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from calls_async._secret import ApiKey
     from calls_async._wire import Answer
     from calls_async.errors import TransportError
 
-__all__ = ["LaneTransport", "SessionTransport", "Transport", "open_transport"]
+__all__ = [
+    "LaneTransport",
+    "Next",
+    "RelayTransport",
+    "SessionTransport",
+    "Transport",
+    "open_transport",
+]
+
+Next: TypeAlias = "Callable[[Answer], str | None]"
+"""Takes an answer, and says which id to ask for next on its connection."""
 
 
 class Transport(Protocol):
@@ -58,4 +68,25 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """Close every connection; requests in flight end with a `TransportError`."""
+        ...
+
+
+@runtime_checkable
+class RelayTransport(Transport, Protocol):
+    """A transport that can send the next request where the answer to the last one arrives."""
+
+    def relay(
+        self, call_id: str, key: ApiKey, following: Next
+    ) -> Awaitable[Answer | TransportError]:
+        """Send one request as `get` does, and others behind it on the same connection.
+
+        Args:
+            call_id: A valid id, not yet percent-encoded.
+            key: The key that these requests carry.
+            following: Called with each answer that is ordinary. It takes the answer and says which
+                id to ask for next, at once; `None`: the relay is over.
+
+        Returns:
+            The last answer. Unless `following` has ended the relay, it has not seen that one.
+        """
         ...

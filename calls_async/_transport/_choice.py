@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
     from calls_async._secret import ApiKey
-    from calls_async._transport import Transport
+    from calls_async._transport import Next, RelayTransport, Transport
     from calls_async._wire import Answer
     from calls_async.errors import TransportError
 
@@ -46,15 +46,16 @@ def open_transport(
     return UnmockedLane(LaneTransport(base_url=base_url, proxy=proxy, **options), ordinary)
 
 
-_OWN_REQUEST: Final = ClientSession.__dict__["_request"]
-_OWN_GET: Final = ClientSession.get
+_METHODS: Final = ClientSession.__dict__
+_OWN_REQUEST: Final = _METHODS["_request"]
+_OWN_GET: Final = _METHODS["get"]
 
 
 def is_mocked() -> bool:
     """Whether a test has put something in the place of aiohttp's session."""
     return (
-        ClientSession.__dict__["_request"] is not _OWN_REQUEST
-        or ClientSession.get is not _OWN_GET
+        _METHODS["_request"] is not _OWN_REQUEST
+        or _METHODS["get"] is not _OWN_GET
         or aiohttp.ClientSession is not ClientSession
     )
 
@@ -89,10 +90,24 @@ class UnmockedLane:
             return self._ordinary.get(call_id, key, headers, fresh=fresh)
         return self._lane.get(call_id, key, headers, fresh)
 
+    def relay(
+        self, call_id: str, key: ApiKey, following: Next
+    ) -> Awaitable[Answer | TransportError]:
+        """Send requests one behind the other; see `RelayTransport.relay`."""
+
+        def unmocked(answer: Answer) -> str | None:
+            return None if is_mocked() else following(answer)
+
+        return (
+            self._ordinary.get(call_id, key)
+            if is_mocked()
+            else self._lane.relay(call_id, key, unmocked)
+        )
+
     async def close(self) -> None:
         """Close every connection; see `Transport.close`."""
         await close_all((self._lane.close, self._ordinary.close))
 
 
 if TYPE_CHECKING:
-    _conforms: type[Transport] = UnmockedLane
+    _conforms: type[RelayTransport] = UnmockedLane

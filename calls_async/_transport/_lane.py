@@ -12,6 +12,7 @@ anything which is not an answer to its own request is closed.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -30,10 +31,11 @@ from calls_async._transport._session import UNTIMED, close_all
 from calls_async._transport._translate import lost, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from ssl import SSLContext
 
     from calls_async._secret import ApiKey
+    from calls_async._transport import Next
     from calls_async._wire import Answer
     from calls_async.errors import TransportError
 
@@ -91,8 +93,12 @@ class LaneTransport:
         key: ApiKey,
         headers: Mapping[str, str] | None = None,
         fresh: bool = False,  # noqa: FBT001, FBT002 (by its place; its name would cost each call)
+        following: Next | None = None,
     ) -> Answer | TransportError:
-        """Send one request and read the whole answer; see `Transport.get`."""
+        """Send one request and read the whole answer; see `Transport.get`.
+
+        With `following` others are sent behind it; see `RelayTransport.relay`.
+        """
         pool = self._pool
         if pool is None or fresh:
             pool = self._renewed()
@@ -101,7 +107,9 @@ class LaneTransport:
         try:
             link = pool.taken() or await self._connected(pool)
             waiter = pool.create_future()
-            link.expect(waiter)
+            link.expect(
+                waiter, None if following is None else partial(_go_on, link, pool, key, following)
+            )
             # One expression, because tools that show a frame's locals would show the key.
             link.transport.write(
                 f"{pool.before}{path_segment(call_id)}{pool.after}"
@@ -128,6 +136,12 @@ class LaneTransport:
             pool.users -= 1
             if self._retired:
                 await self._close_unused()
+
+    def relay(
+        self, call_id: str, key: ApiKey, following: Next
+    ) -> Awaitable[Answer | TransportError]:
+        """Send requests one behind the other; see `RelayTransport.relay`."""
+        return self.get(call_id, key, None, False, following)
 
     async def _connected(self, pool: _Pool) -> Link:
         """A connection that nobody uses: one of the connector's idle ones, or a new one."""
@@ -189,6 +203,20 @@ class LaneTransport:
         for pool in pools:
             pool.retire()
         await close_all(pool.connector.close for pool in pools)
+
+
+def _go_on(link: Link, pool: _Pool, key: ApiKey, following: Next, answer: Answer) -> bool:
+    """Send the request that follows on an answer, on the same connection; whether there is one."""
+    if pool.is_retired or (call_id := following(answer)) is None:
+        return False
+    try:
+        link.transport.write(
+            f"{pool.before}{path_segment(call_id)}{pool.after}{key.authorization()}{_END}".encode()
+        )
+    except BaseException as exc:
+        exc.__traceback__ = None  # see `LaneTransport.get`
+        raise
+    return True
 
 
 class _Pool:
@@ -265,6 +293,6 @@ class _Pool:
 
 
 if TYPE_CHECKING:
-    from calls_async._transport import Transport
+    from calls_async._transport import RelayTransport
 
-    _conforms: type[Transport] = LaneTransport
+    _conforms: type[RelayTransport] = LaneTransport

@@ -83,6 +83,7 @@ class Link(asyncio.BufferedProtocol):
         self._on_lost = on_lost
         self._room = new_room() if room is None else room
         self._waiter: asyncio.Future[Answer | None] | None = None
+        self._go_on: Callable[[Answer], bool] | None = None
         # What has come of an answer whose body is not complete, and the bytes that make it so.
         self._came = bytearray()
         self._whole = 0
@@ -92,13 +93,20 @@ class Link(asyncio.BufferedProtocol):
         if self.usable:
             transport.set_protocol(self)
 
-    def expect(self, waiter: asyncio.Future[Answer | None]) -> None:
+    def expect(
+        self,
+        waiter: asyncio.Future[Answer | None],
+        go_on: Callable[[Answer], bool] | None = None,
+    ) -> None:
         """Tell `waiter` of the answer to the request that is about to be sent.
 
         Args:
             waiter: Gets the answer, or `None` if it is aiohttp's to read; see `handler`.
+            go_on: Called with an answer that is read here. If it sends a request behind it, which
+                it says, `waiter` waits for the answer to that.
         """
         self.rested = False
+        self._go_on = go_on
         if self.usable:
             self._waiter = waiter
         else:
@@ -141,9 +149,7 @@ class Link(asyncio.BufferedProtocol):
             begin, length, fields, silent = read
             self._whole = begin + length
             if self._whole == nbytes:
-                self._waiter = None
-                if not waiter.done():
-                    waiter.set_result(_answer((200, fields, came[begin:], silent)))
+                self._read(waiter, _answer((200, fields, came[begin:], silent)))
                 return
             if self._whole > nbytes:
                 self._came += came
@@ -165,9 +171,7 @@ class Link(asyncio.BufferedProtocol):
             self._let_read(waiter, came)
             return
         begin, _, fields, silent = read
-        self._waiter = None
-        if not waiter.done():
-            waiter.set_result(_answer((200, fields, came[begin:], silent)))
+        self._read(waiter, _answer((200, fields, came[begin:], silent)))
 
     def eof_received(self) -> None:
         """The server will send no more."""
@@ -202,6 +206,14 @@ class Link(asyncio.BufferedProtocol):
             self.connection.close()
 
     # --- Inside --------------------------------------------------------------------------------
+
+    def _read(self, waiter: asyncio.Future[Answer | None], answer: Answer) -> None:
+        """An answer has been read."""
+        if self._go_on is not None and not waiter.done() and self._go_on(answer):
+            return
+        self._waiter = self._go_on = None
+        if not waiter.done():
+            waiter.set_result(answer)
 
     def _let_read(self, waiter: asyncio.Future[Answer | None], came: bytes) -> None:
         """Have aiohttp read this answer."""

@@ -1,7 +1,7 @@
-"""The workers of a batch; the rule: as many as there are permits, and one outcome for each id.
+"""The workers of a batch; the rule: as many as there are permits.
 
-Workers pull ids from the source, fetch them, and hand the outcomes over one by one. An id that is
-on its way already is not sent again: who pulls it once more waits for the same outcome.
+One more, and each call would have to wait for another's permit, which costs more than all else that
+the throttle does for it. While a call waits for its next try, another worker takes its place.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-import attrs
+from calls_async.bulk._worker import Worker, tell
 
 if TYPE_CHECKING:
+    from calls_async._relay import HandOn
+    from calls_async.bulk._worker import Flights
     from calls_async.errors import CallsError
     from calls_async.outcomes import Outcome
 
@@ -31,8 +33,20 @@ class Job(Protocol):
         """Requests that could be sent at once; less than 0 if some wait for others to end."""
         ...
 
-    def fetch(self, call_id: str, index: int) -> Coroutine[Any, Any, Outcome]:
-        """Turn one id into its outcome; raises only what the caller's own code raises."""
+    def fetch(
+        self, call_id: str, index: int, hand_on: HandOn
+    ) -> Coroutine[Any, Any, Outcome | None]:
+        """Turn one id into its outcome; raises only what the caller's own code raises.
+
+        Args:
+            call_id: The id.
+            index: Its position among those given.
+            hand_on: May be called, also from outside of the task, with an outcome. It takes that,
+                and gives the valid id to be fetched behind it, if there is one at hand.
+
+        Returns:
+            The outcome of the last id that was fetched; `None` if `hand_on` has taken it.
+        """
         ...
 
     def pull(self, timeout: asyncio.Timeout) -> AbstractContextManager[None]:
@@ -61,6 +75,10 @@ class Crew(ABC):
     """
 
     def __init__(self, open_job: OpenJob, *, width: int) -> None:
+        self.flights: Flights = {}
+        """The ids on their way."""
+        self.busy = 0
+        """Workers that have something to do."""
         self._open_job = open_job
         self._width = width
         # Half the window is enough for all permits; the other half is for those who stand in.
@@ -68,23 +86,21 @@ class Crew(ABC):
         self._job: Job | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._workers: set[asyncio.Task[None]] = set()
-        self._busy = 0
         self._drained = False
         self._over = False
-        self._hiring = False
+        self.hiring = False
+        """Whether a task is being made at this moment."""
         self._error: BaseException | None = None
-        # An id on its way, and the future that later occurrences of it wait for, once one does.
-        self._flights: dict[str, asyncio.Future[Outcome] | None] = {}
         # Consumers that wait for news; a dict is an ordered set.
         self._waiting: dict[asyncio.Future[None], None] = {}
 
     # --- What a gathering and a stream have of their own ---------------------------------------
 
     @abstractmethod
-    def _next(self, job: Job) -> tuple[Any, int] | None:
-        """The next id with its index; `None` if no more is to be fetched, or `_ask` has to."""
+    def pull(self, job: Job) -> tuple[Any, int] | None:
+        """The next id with its index; `None` if no more is to be fetched, or `ask` has to."""
 
-    async def _ask(self, job: Job) -> tuple[Any, int] | None:  # noqa: ARG002 (see the stream's)
+    async def ask(self, job: Job) -> tuple[Any, int] | None:  # noqa: ARG002 (see the stream's)
         """The next id of a source that has to be waited for; `None` if no more is to be fetched."""
         return None
 
@@ -93,7 +109,7 @@ class Crew(ABC):
         """Let go of the source, and wait until it has cleaned up."""
 
     @abstractmethod
-    def _put(self, outcome: Outcome) -> asyncio.Future[None] | None:
+    def put(self, outcome: Outcome) -> asyncio.Future[None] | None:
         """Hand an outcome over; what to wait for before there is room for another."""
 
     def _has_room(self) -> bool:
@@ -148,95 +164,47 @@ class Crew(ABC):
 
     def _hire(self, job: Job) -> None:
         """Take on one more worker, if the window has room for it."""
-        if self._busy < self._width:
-            self._busy += 1
-            self._hiring = True
-            worker = asyncio.create_task(self._work(job))
-            self._hiring = False
+        if self.busy < self._width:
+            self.busy += 1
+            self.hiring = True
+            worker = asyncio.create_task(Worker(self, job).work())
+            self.hiring = False
             self._workers.add(worker)
             worker.add_done_callback(self._left)
 
-    def _consider(self, job: Job) -> None:
-        """Take on one more worker, if it would find a permit, beside that of the id just pulled."""
+    def consider(self, job: Job, *, needed: int) -> None:
+        """Take on one more worker, if it would find a permit.
+
+        Args:
+            job: The batch.
+            needed: Permits that are needed besides: 1 for an id that has none yet.
+        """
         # Where outcomes wait for the consumer, it is not the server that holds the batch back.
-        if self._has_room() and job.spare() > 1:
+        if self.busy < self._enough and self._has_room() and job.spare() > needed:
             self._hire(job)
 
     def _left(self, worker: asyncio.Task[None]) -> None:
         self._workers.discard(worker)
         if not worker.cancelled():
             worker.exception()  # the consumer gets it; asyncio need not report it as forgotten
-        if not self._workers and self._busy:
+        if not self._workers and self.busy:
             # Who is cancelled before the first step never gets to count itself out.
-            self._busy = 0
+            self.busy = 0
             if not self._drained:
-                self._fail(asyncio.CancelledError())
+                self.fail(asyncio.CancelledError())
             self._wake_all()
 
-    def _fail(self, error: BaseException) -> None:
+    def count_out(self) -> None:
+        """A worker has nothing to do any more."""
+        self.busy -= 1
+        if not self.busy:
+            self._wake_all()
+
+    def fail(self, error: BaseException) -> None:
         """An outcome is missing, and the consumer has to know."""
         self._drained = True
         if not self._over:
             self._error = self._error or error
-
-    async def _work(self, job: Job) -> None:  # noqa: C901 (one frame, as few as can be awaited)
-        """Pull, fetch and hand over, until the source has no more, or others wait for a permit.
-
-        As many workers as permits are enough: one more, and each call would have to wait for
-        another's permit, which costs more than all else that the throttle does for it. While a
-        call waits for its next try, another worker takes its place.
-        """
-        flights = self._flights
-        flying: str | None = None
-        try:
-            if self._hiring:
-                # Where tasks begin eagerly, inside who makes them, each worker would hire the next
-                # one from its own first step, and that one the next: too deep for the stack.
-                await asyncio.sleep(0)
-            while pulled := self._next(job) or await self._ask(job):
-                call_id, index = pulled
-                del pulled  # the source's own iterator uses it again, if nobody else does
-                if self._busy < self._enough:
-                    self._consider(job)
-                if isinstance(call_id, str) and call_id not in flights:
-                    flights[call_id] = None
-                    flying = call_id
-                    outcome = await job.fetch(call_id, index)
-                    flying = None
-                    if (flight := flights.pop(call_id, None)) is not None:
-                        _tell(flight, outcome)
-                else:
-                    outcome = await self._settled(job, call_id, index)
-                if (room := self._put(outcome)) is not None:
-                    await room
-                if self._busy > 1 and job.spare() < 1:
-                    break
-        except BaseException as exc:
-            # The caller's source or strategy raised, or somebody else cancelled this task: either
-            # way there is one outcome less.
-            self._fail(exc)
-            self._crashed(flying, exc)
-            if not isinstance(exc, Exception):
-                raise
-        finally:
-            self._busy -= 1
-            if not self._busy:
-                self._wake_all()
-
-    async def _settled(self, job: Job, call_id: Any, index: int) -> Outcome:
-        """The outcome of an id that is on its way already, or that is none."""
-        if not isinstance(call_id, str):
-            return await job.fetch(call_id, index)  # which refuses it; it may not even be hashable
-        flight = self._flights[call_id]
-        if flight is None:
-            flight = self._flights[call_id] = asyncio.get_running_loop().create_future()
-        return attrs.evolve(await flight, index=index)
-
-    def _crashed(self, flying: str | None, exc: BaseException) -> None:
-        """Those who wait for the same id see the same; a cancellation reaches them by itself."""
-        flight = None if flying is None else self._flights.pop(flying, None)
-        if flight is not None and not flight.done():
-            flight.set_exception(exc) if isinstance(exc, Exception) else flight.cancel()
 
     # --- Who waits -----------------------------------------------------------------------------
 
@@ -254,14 +222,9 @@ class Crew(ABC):
     def _wake_one(self) -> None:
         for news in self._waiting:
             del self._waiting[news]
-            _tell(news, None)
+            tell(news, None)
             return
 
     def _wake_all(self) -> None:
         while self._waiting:
             self._wake_one()
-
-
-def _tell(future: asyncio.Future[Any], result: object) -> None:
-    if not future.done():
-        future.set_result(result)

@@ -112,14 +112,14 @@ class _Gathering(Crew):
         """Fetch everything; raises the first final failure, unless errors are results."""
         try:
             self._begin()
-            while self._busy and self._final is None:
+            while self.busy and self._final is None:
                 await self._news()
         finally:
             await self.disband()
         if (error := self._final or self._error) is not None:
             raise error
 
-    def _next(self, job: Job) -> tuple[Any, int] | None:  # noqa: ARG002 (each id gets its error)
+    def pull(self, job: Job) -> tuple[Any, int] | None:  # noqa: ARG002 (each id gets its error)
         if self._drained or self._over:
             return None
         for pulled in self._left_over:
@@ -130,7 +130,7 @@ class _Gathering(Crew):
     async def _leave_source(self) -> None:
         self._left_over = iter(())
 
-    def _put(self, outcome: Outcome) -> None:
+    def put(self, outcome: Outcome) -> None:
         if not isinstance(outcome, Failed):
             self._results[outcome.index] = outcome.call
         elif self._wanted.return_exceptions:

@@ -110,7 +110,7 @@ class _Streaming(Crew):
         if self._over:
             raise StopAsyncIteration
         self._begin().check_home()
-        while not self._ready and self._busy and not self._over:
+        while not self._ready and self.busy and not self._over:
             await self._news()
         if self._ready and not self._over:
             return self._taken()
@@ -134,7 +134,7 @@ class _Streaming(Crew):
         if self._asked is not None:
             await self._asked.aclose()
 
-    def _next(self, job: Job) -> tuple[str, int] | None:
+    def pull(self, job: Job) -> tuple[str, int] | None:
         if self._asked is not None or self._is_over(job):
             return None
         try:
@@ -145,7 +145,7 @@ class _Streaming(Crew):
         self._drained = True
         return None
 
-    async def _ask(self, job: Job) -> tuple[str, int] | None:
+    async def ask(self, job: Job) -> tuple[str, int] | None:
         if self._asked is None:
             return None
         async with self._turn:
@@ -175,7 +175,7 @@ class _Streaming(Crew):
             self._error = self._error or job.closing
         return self._drained or self._over
 
-    def _put(self, outcome: Outcome) -> asyncio.Future[None] | None:
+    def put(self, outcome: Outcome) -> asyncio.Future[None] | None:
         self._ready.append(outcome)
         if self._waiting:
             self._wake_one()

@@ -8,6 +8,7 @@ virtual time.
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, assert_never
 from urllib.parse import quote
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from calls_async._secret import ApiKey
-    from calls_async._transport import Transport
+    from calls_async._transport import Next, Transport
 
 __all__ = ["FakeTransport", "fake_client"]
 
@@ -87,6 +88,16 @@ class FakeTransport(Endpoint):
                     assert_never(action.breaks)
         finally:
             self.ledger.end()
+
+    async def relay(self, call_id: str, key: ApiKey, following: Next) -> Answer | TransportError:
+        """Answer requests one behind the other; see `RelayTransport.relay`."""
+        while True:
+            came = await self.get(call_id, key)
+            if not isinstance(came, Answer) or came.status != HTTPStatus.OK:
+                return came
+            if (after := following(came)) is None:
+                return came
+            call_id = after
 
     async def close(self) -> None:
         """End the requests in flight; later ones are answered again, as with the real one."""

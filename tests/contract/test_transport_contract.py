@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from calls_async._secret import ApiKey
-from calls_async._transport import LaneTransport, SessionTransport
+from calls_async._transport import LaneTransport, RelayTransport, SessionTransport
 from calls_async._wire import Answer
 from calls_async.errors import ConnectError, ProtocolError, TransportError
 from calls_async.testing import (
@@ -213,3 +213,37 @@ async def test_many_requests_at_once_each_get_their_own_answer(connect):
     answers = await asyncio.gather(*(transport.get(call_id, KEY) for call_id in ids))
     assert [orjson.loads(answer.body)["id"] for answer in answers] == ids
     assert (len(endpoint.ledger), endpoint.ledger.in_flight) == (50, 0)
+
+
+# --- Relays --------------------------------------------------------------------------------------
+
+
+async def test_a_relay_shows_each_record_and_gives_the_last_one(connect):
+    """One request for each id that is named, in that order; a session does without relays."""
+    transport, endpoint = await connect()
+    if isinstance(transport, SessionTransport):
+        assert not isinstance(transport, RelayTransport)
+        return
+    named, seen = iter(["call-2", "a/b", None]), []
+    answer = await transport.relay("call-1", KEY, lambda came: seen.append(came) or next(named))
+    assert [came.body for came in seen] == [*map(record_body, ("call-1", "call-2", "a/b"))]
+    assert (answer.status, answer.body) == (200, record_body("a/b"))
+    assert [entry.call_id for entry in endpoint.ledger.entries] == ["call-1", "call-2", "a/b"]
+    assert all(entry.key_accepted for entry in endpoint.ledger.entries)
+
+
+@pytest.mark.parametrize("fault", [*ANSWERS, *BREAKS], ids=str)
+async def test_what_is_no_200_ends_a_relay_unseen(connect, fault):
+    """It comes back as from `get`, whatever it is."""
+    transport, endpoint = await connect(faults={"call-1": fault})
+    if not isinstance(transport, RelayTransport):
+        return
+    alone = await transport.get("call-1", KEY)
+    named, seen = iter(["call-1", None]), []
+    came = await transport.relay("call-0", KEY, lambda came: seen.append(came.body) or next(named))
+    assert type(came) is type(alone)
+    if isinstance(alone, Answer):
+        assert (came.status, came.body) == (alone.status, alone.body)
+    unseen = not isinstance(alone, Answer) or alone.status != 200
+    assert seen == [record_body("call-0")] if unseen else seen[:1] == [record_body("call-0")]
+    assert endpoint.ledger.requests_of("call-0") == 1

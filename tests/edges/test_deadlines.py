@@ -52,6 +52,21 @@ async def test_what_is_over_in_time_is_left_alone():
 
 
 @in_virtual_time
+async def test_a_limit_that_is_renewed_ends_what_it_limits_later():
+    """Each time from the new limit on; the timer that was due for the old one harms nobody."""
+    deadlines = Deadlines()
+    task = deadlines.begin(2.0)
+    for until in (3.5, 5.0, 6.5):
+        await asyncio.sleep(1.5)
+        deadlines.renew(task, until)
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await asyncio.sleep(60.0)
+    assert deadlines.end(task, caught.value)
+    assert now() == 6.5
+    assert timers() == []
+
+
+@in_virtual_time
 async def test_one_timer_serves_all():
     """However many blocks there are, and have been, one timer waits for the earliest limit."""
     deadlines = Deadlines()

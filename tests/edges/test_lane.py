@@ -540,7 +540,7 @@ async def test_surplus_behind_an_answer_costs_its_connection(opened):
 
 
 @asynccontextmanager
-async def waiting(opened):
+async def waiting(opened, ask=lambda lane: lane.get("call-1", KEY)):
     """A request that waits for its answer on a connection used before: lane, link, and request."""
 
     async def script(exchange):
@@ -552,7 +552,7 @@ async def waiting(opened):
     async with opened(script) as (server, lane):
         await check(lane)
         (link,) = links(lane)
-        request = asyncio.ensure_future(lane.get("call-1", KEY))
+        request = asyncio.ensure_future(ask(lane))
         await until(lambda: len(server.requests) == 2)
         yield lane, link, request
         await until(lambda: not server.open)
@@ -608,6 +608,177 @@ async def test_an_answer_in_the_turn_of_a_cancellation(opened):
             feed(link, data)
             with pytest.raises(asyncio.CancelledError):
                 await request
+
+
+# --- Relays --------------------------------------------------------------------------------------
+
+
+def naming(*ids, seen):
+    """What a relay is called with: it names one id after the other, and notes the bodies."""
+    left = [*ids]
+
+    def following(answer):
+        seen.append(bytes(answer.body))
+        return left.pop(0) if left else None
+
+    return following
+
+
+@everywhere
+async def test_a_relay_asks_for_one_after_the_other_on_one_connection(opened):
+    """Each answer is shown once and in order, and the last one is given back as well."""
+    async with opened(own) as (server, lane):
+        for _ in range(2):
+            seen = []
+            answer = await lane.relay("a", KEY, naming("b", "c/d", "e", seen=seen))
+            assert seen == [record("a"), record("b"), record("c%2Fd"), record("e")]
+            assert answer.body == record("e")
+        assert set(connections(server)) == {1}
+        assert len(links(lane)) == 1
+        await check(lane, "b")
+        assert server.requests[1].head == server.requests[-1].head
+
+
+@pytest.mark.parametrize("name", [*ODD, *CUT])
+@everywhere
+async def test_an_odd_answer_ends_a_relay_as_it_ends_a_request(opened, name):
+    """It brings what it brings to a request on its own, and nothing is sent behind it."""
+
+    def script(exchange):
+        if exchange.number != 2:
+            return own(exchange)
+        if name in ODD:
+            return ODD[name]
+        exchange.send(CUT[name])
+        return None
+
+    came = []
+    for relayed in (False, True):
+        async with opened(script) as (server, lane):
+            seen = []
+            if relayed:
+                end = await lane.relay("call-0", KEY, naming("call-1", seen=seen))
+                assert seen[0] == record("call-0")
+                assert len(seen) < 3
+            else:
+                await check(lane, "call-0")
+                end = await lane.get("call-1", KEY)
+            if isinstance(end, Answer):
+                came.append((end.status, bytes(end.body), [*end.headers.items()]))
+            else:
+                came.append((type(end), str(end), end.retryable))
+            await turns(TURNS)
+            await check(lane, "call-2")
+            came.append(connections(server))
+    assert came[:2] == came[2:]
+
+
+@everywhere
+async def test_a_relay_goes_on_behind_bodies_in_pieces(opened):
+    """Wherever they are cut; a head in pieces is aiohttp's to read, as always."""
+
+    async def script(exchange):
+        answer = own(exchange)
+        at = answer.index(b"\r\n\r\n") + 4 + 17 * exchange.number
+        exchange.send(answer[:at])
+        await turns(TURNS)
+        return answer[at:]
+
+    ids = call_ids(20)
+    async with opened(script) as (server, lane):
+        seen = []
+        await lane.relay(ids[0], KEY, naming(*ids[1:], seen=seen))
+        assert seen == [*map(record, ids)]
+        assert set(connections(server)) == {1}
+
+
+@everywhere
+async def test_a_relay_that_is_cancelled_sends_nothing_more(opened):
+    """Not even in the turn in which an answer comes."""
+    seen = []
+    async with waiting(opened, lambda lane: lane.relay("call-1", KEY, seen.append)) as given:
+        _, link, relay = given
+        relay.cancel()
+        feed(link, http(record("call-1")))
+        with pytest.raises(asyncio.CancelledError):
+            await relay
+        assert not seen
+
+
+@pytest.mark.parametrize("named", ["b", None])
+@everywhere
+async def test_who_cancels_a_relay_from_within_ends_it(opened, named):
+    """Whether it names another id or not, the cancellation passes, and the connection is gone."""
+    async with opened(own) as (server, lane):
+
+        def following(_):
+            relay.cancel()
+            return named
+
+        relay = asyncio.ensure_future(lane.relay("a", KEY, following))
+        with pytest.raises(asyncio.CancelledError):
+            await relay
+        await until(lambda: not server.open)
+        assert not links(lane)
+        await check(lane)
+
+
+@everywhere
+async def test_a_relay_ends_when_its_connections_are_trusted_no_longer(opened):
+    """The answer that is under way is given back unseen, and the connection is not used again."""
+    seen = []
+    async with opened(own) as (server, lane):
+
+        def following(answer):
+            seen.append(bytes(answer.body))
+            if len(seen) == 2:
+                lane._renewed()
+            return "b"
+
+        answer = await lane.relay("a", KEY, following)
+        assert (answer.body, seen) == (record("b"), [record("a"), record("b")])
+        await check(lane)
+        assert connections(server) == [1, 1, 1, 2]
+
+
+class Interrupting:
+    """A transport whose writes are interrupted.
+
+    Args:
+        transport: What all else is asked of.
+    """
+
+    def __init__(self, transport):
+        self._transport = transport
+
+    def __getattr__(self, name):
+        return getattr(self._transport, name)
+
+    def write(self, _):
+        raise asyncio.CancelledError
+
+
+@everywhere
+async def test_an_interrupt_while_a_relay_writes_shows_no_request(opened):
+    """Its traceback has no frame of the transport's, whose locals hold the key."""
+    async with waiting(opened, lambda lane: lane.relay("call-1", KEY, lambda _: "b")) as given:
+        _, link, relay = given
+        whole, link.transport = link.transport, Interrupting(link.transport)
+        with pytest.raises(asyncio.CancelledError) as caught:
+            feed(link, http(record("call-1")))
+        assert SECRET not in locals_shown(caught.tb)
+        link.transport = whole
+        relay.cancel()
+        await asyncio.wait([relay])
+
+
+def locals_shown(trace):
+    """What tools that show the locals of a traceback show, the test's own frame apart."""
+    shown = []
+    while trace is not None:
+        shown.append(repr([*trace.tb_frame.f_locals.values()]))
+        trace = trace.tb_next
+    return "".join(shown[1:])
 
 
 # --- Cancelled and closed ------------------------------------------------------------------------
@@ -837,21 +1008,10 @@ async def test_an_interrupt_while_it_writes_shows_no_request(opened):
         await check(lane)
         link = links(lane)[0]
 
-        class Interrupting:
-            def __getattr__(self, name):
-                return getattr(transport, name)
-
-            def write(self, _):
-                raise asyncio.CancelledError
-
-        transport, link.transport = link.transport, Interrupting()
+        link.transport = Interrupting(link.transport)
         with pytest.raises(asyncio.CancelledError) as caught:
             await lane.get("call-1", KEY)
-        frames, trace = [], caught.tb
-        while trace is not None:
-            frames.append(trace.tb_frame)
-            trace = trace.tb_next
-        assert not any(SECRET in repr([*frame.f_locals.values()]) for frame in frames[1:])
+        assert SECRET not in locals_shown(caught.tb)
 
 
 # --- Other processes -----------------------------------------------------------------------------

@@ -158,6 +158,44 @@ async def test_at_once_or_not_at_all():
     assert throttle.admit_at_once(scope) is None
 
 
+AGAINST = {
+    "nothing": lambda *_: None,
+    "silence": lambda throttle, _: ask_for_silence(throttle, 10),
+    "a lower limit": lambda throttle, _: throttle._concurrency.overloaded(started=0.5, now=1.0),
+    "an outage": lambda throttle, _: [
+        throttle._outage.failed(started=now(), now=at, lasting=True) for at in (1.0, 2.0, 99.0)
+    ],
+    "the end": lambda _, scope: scope.shut(CallsError("closed")),
+}
+
+
+@pytest.mark.parametrize("against", AGAINST)
+@in_virtual_time
+async def test_a_permit_is_kept_as_long_as_nothing_stands_against_it(against):
+    """Who keeps one is asked what who takes one is asked; the permit itself counts as one."""
+    throttle, scope = throttle_of(2), Scope()
+    assert throttle.take(scope)
+    assert throttle.take(scope)
+    assert not throttle.take(scope)
+    assert throttle.keep(scope)
+    AGAINST[against](throttle, scope)
+    assert throttle.keep(scope) == (against == "nothing")
+    assert throttle.in_flight == 2
+
+
+@in_virtual_time
+async def test_no_permit_is_kept_from_those_who_wait():
+    """First come, first served: a relay does not hold its permit against a queue."""
+    throttle, scope = throttle_of(), Scope()
+    assert throttle.take(scope)
+    waiting = asyncio.ensure_future(throttle.admit(scope))
+    await turns(2)
+    assert not throttle.keep(scope)
+    throttle.release()
+    assert await waiting is not None
+    assert throttle.keep(scope)
+
+
 @in_virtual_time
 async def test_a_stopped_scope_gets_no_permit():
     """Who belongs to a stopped scope is not even queued, and who waits is sent away at once."""

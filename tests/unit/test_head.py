@@ -6,6 +6,7 @@ import pytest
 from multidict import CIMultiDict, MultiMapping
 
 from calls_async._headers import HINT_FIELDS
+from calls_async._transport import _head
 from calls_async._transport._head import _MOST_KINDS, _MOST_LEARNT, Fields, Heads
 
 BEGINNING = b"HTTP/1.1 200 OK\r\n"
@@ -210,3 +211,85 @@ def test_without_a_request_id_there_is_none():
     fields = Fields(BEGINNING + LENGTH, None)
     assert fields.get("x-request-id") is fields.get("X-Request-Id") is None
     assert fields.get("x-request-id", "none") == "none"
+
+
+# --- The last head again -------------------------------------------------------------------------
+
+ORDERS = {
+    "length first": head(b"Content-Length: %b", b"A: 1", b"X-Request-Id: %b", length=b"B: 2"),
+    "id first": head(b"X-Request-Id: %b", b"A: 1", length=b"Content-Length: %b"),
+}
+LENGTHS = [
+    b"0",
+    b"7",
+    b"12345",
+    b"",
+    b"+5",
+    b"5 ",
+    b"5, 5",
+    b"\xb2",
+    b"9" * 16,
+    b"5\r\nContent-Length: 6",
+]
+IDS = [
+    *(b"", b"r-2", b"  r 3\t", b"\xe9", b"a\0b", b"a\x7fb", b"a\nb", b"a\r\nContent-Length: 5"),
+    *(b"a\r\nTransfer-Encoding: chunked", b"a\rb", b"a" * 2_048, b"a" * 2_049, b"a" * 8_001),
+]  # fmt: skip
+PLACES = 9
+"""Of a head, how many are changed in a way that a value is not."""
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_last_head_again_is_read_as_if_it_were_the_first(order):
+    """Whatever stands in place of its two values, and whatever else has changed."""
+    heads = Heads()
+
+    def of(length, request_id):
+        values = (length, request_id) if order == "length first" else (request_id, length)
+        return ORDERS[order] % values
+
+    usual = of(b"7", b"r-1")
+    for length in LENGTHS:
+        for request_id in IDS:
+            given = of(length, request_id)
+            for came in (given, given + b"body", given[:-1], given[:-30], b"\r\n" + given):
+                heads.read(usual)
+                same(heads.read(came), Heads().read(came))
+    for place in range(0, len(usual), len(usual) // PLACES):
+        for other in (b"\0", b"a", b":", b"\r", b"\n"):
+            came = usual[:place] + other + usual[place + 1 :]
+            heads.read(usual)
+            same(heads.read(came), Heads().read(came))
+
+
+def same(read, anew):
+    """Two readings of the same head are equal."""
+    assert (read is None) == (anew is None)
+    if read is not None:
+        assert (read[0], read[1], read[3]) == (anew[0], anew[1], anew[3])
+        assert [*read[2].items()] == [*anew[2].items()]
+        assert read[2].get("x-request-id") == anew[2].get("x-request-id")
+
+
+def test_a_head_without_a_request_id_is_read_again_as_well():
+    """Then the length alone may change."""
+    heads = Heads()
+    for number in range(3):
+        read = heads.read(head(b"A: 1", length=f"Content-Length: {number}".encode()))
+        assert (read[1], read[2].get("x-request-id")) == (number, None)
+    assert heads._last.misses < 0
+
+
+def test_a_head_that_never_comes_again_is_seldom_remembered(monkeypatch):
+    """Where each has a field of its own, to remember it would cost more than it spares."""
+    made = []
+    kept = _head._Last
+    monkeypatch.setattr(_head, "_Last", lambda *given: made.append(1) or kept(*given))
+    heads = Heads()
+    for number in range(2 * _head._MOST_MISSES):
+        heads.read(head(f"Date: {number}".encode()))
+    assert len(made) == 2
+    # One that has come again is worth it.
+    for number in (b"now", b"now", b"then", b"then"):
+        heads.read(head(b"Date: " + number))
+    assert heads._last.misses < 0
