@@ -74,8 +74,10 @@ class Concurrency:
         # the maximum.
         self._proven = maximum
         self._usual = float("inf")  # seconds that an answer takes where there is no queue
-        self._ages_at: int = self.limit  # the limit by which it ages, and how much with each answer
+        # The limit by which it ages, how much with each answer, and what requests use that limit.
+        self._ages_at: int = self.limit
         self._ages = 1.0 + AGING / self.limit**2
+        self._in_use = self.limit * 9 // 10
         self._slow = 0  # answers in a row that seem to have queued
         self._fastest = 0.0  # seconds that the fastest of them took
         self._since = 0.0  # when the first of them came
@@ -98,6 +100,7 @@ class Concurrency:
         if limit != self._ages_at:
             self._ages_at = limit
             self._ages = 1.0 + AGING / limit**2
+            self._in_use = limit * 9 // 10
         took = now - started
         usual = self._usual * self._ages
         if took <= usual:
@@ -108,7 +111,7 @@ class Concurrency:
                 self._queued(started, now)
                 return
         self._slow = 0
-        if in_flight < limit * 9 // 10:
+        if in_flight < self._in_use:
             return
         self._proven = limit
         self._successes += 1

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from calls_async._ids import check_call_id
 from calls_async.bulk._worker import Worker, tell
 
 if TYPE_CHECKING:
@@ -99,6 +100,10 @@ class Crew(ABC):
     @abstractmethod
     def pull(self, job: Job) -> tuple[Any, int] | None:
         """The next id with its index; `None` if no more is to be fetched, or `ask` has to."""
+
+    def is_valid(self, call_id: Any) -> bool:
+        """Whether what was pulled is a valid id."""
+        return check_call_id(call_id) is None
 
     async def ask(self, job: Job) -> tuple[Any, int] | None:  # noqa: ARG002 (see the stream's)
         """The next id of a source that has to be waited for; `None` if no more is to be fetched."""

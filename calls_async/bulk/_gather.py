@@ -56,7 +56,8 @@ class _Wanted:
 
     def __init__(self, *, return_exceptions: bool) -> None:
         self.return_exceptions = return_exceptions
-        self._first: dict[str, int] = {}  # each valid id, and where it occurs for the first time
+        self.first: dict[str, int] = {}
+        """Each valid id, and where it occurs for the first time."""
         self._refused: list[tuple[Any, int]] = []  # what is no valid id may not even be hashable
         self._repeats: list[int] = []  # where others occur once more
         # One for each occurrence; until all are there, a repeated one is the place of the first.
@@ -70,7 +71,7 @@ class _Wanted:
         """
         problem = check_call_id(call_id)
         if problem is None:
-            place = self._first.setdefault(call_id, index)
+            place = self.first.setdefault(call_id, index)
             self.results.append(place)
             if place != index:
                 self._repeats.append(index)
@@ -82,7 +83,7 @@ class _Wanted:
 
     def each(self) -> Iterator[tuple[Any, int]]:
         """Each distinct id, with its place."""
-        return chain(self._refused, self._first.items())
+        return chain(self._refused, self.first.items())
 
     def all_results(self) -> list[Call | CallsError]:
         """What became of each occurrence, in their order."""
@@ -105,6 +106,7 @@ class _Gathering(Crew):
         super().__init__(open_job, width=width)
         self._wanted = wanted
         self._left_over = wanted.each()
+        self._valid = wanted.first
         self._results = wanted.results
         self._final: CallsError | None = None
 
@@ -129,6 +131,10 @@ class _Gathering(Crew):
 
     async def _leave_source(self) -> None:
         self._left_over = iter(())
+
+    def is_valid(self, call_id: Any) -> bool:
+        """See `Crew.is_valid`; what was found to be valid before is found again faster."""
+        return isinstance(call_id, str) and call_id in self._valid
 
     def put(self, outcome: Outcome) -> None:
         if not isinstance(outcome, Failed):

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
-from calls_async._ids import check_call_id
-
 if TYPE_CHECKING:
     from calls_async._relay import HandOn
     from calls_async.bulk._crew import Crew, Job
@@ -86,7 +84,7 @@ class Worker:
             return None
         crew.consider(job, needed=0)
         call_id, _ = pulled
-        if check_call_id(call_id) is None and call_id not in self._flights:
+        if crew.is_valid(call_id) and call_id not in self._flights:
             self._take_off(call_id)
             return pulled
         self._pulled = pulled
