@@ -22,6 +22,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
@@ -236,7 +237,7 @@ class SlowLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         """Seconds, each of which takes fifty."""
-        return super().time() / 50.0
+        return time.monotonic() / 50.0  # as asyncio's own, without a call in between
 
 
 async def run(lane: str, url: str, calls: int, *, made: int) -> None:

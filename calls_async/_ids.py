@@ -57,8 +57,9 @@ def _quoted(value: object) -> str:
 
 def path_segment(call_id: str) -> str:
     """A valid id, percent-encoded so that it stays one segment of a path."""
-    call_id = str.__str__(call_id)
+    if type(call_id) is not str:
+        call_id = str.__str__(call_id)
     # Letters, digits and hyphens are left as they are, and nearly every id has nothing else, as
-    # UUIDs have. To find that out costs less than `quote`; of bytes, only ASCII counts as those.
-    plain = call_id.encode().replace(b"-", b"").isalnum()
+    # UUIDs have. To find that out costs less than `quote`.
+    plain = call_id.isascii() and call_id.replace("-", "").isalnum()
     return call_id if plain else quote(call_id, safe="")

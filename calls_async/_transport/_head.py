@@ -119,11 +119,14 @@ class _Last:
             return None
         if self._id_first:
             length, request_id = request_id, length
-        if not (length.isdigit() and request_id.isascii() and request_id.decode().isprintable()):
+        if not (length.isdigit() and request_id.isascii()):
+            return None
+        text = request_id.decode()
+        if not text.isprintable():
             return None
         self.misses = -1
         end = self._end
-        fields = Fields(came[: end - 4], request_id if self._has_id else None)
+        fields = Fields(came[: end - 4], text.strip(" ") if self._has_id else None)
         return end, int(length), fields, self._silent
 
 
@@ -157,7 +160,8 @@ class Heads:
                     self._kinds.insert(0, kind)
                 length, request_id = found.group(*groups)
                 begin = found.end()
-                return begin, int(length), Fields(came[: begin - 4], request_id), silent
+                told = None if request_id is None else _text(request_id)
+                return begin, int(length), Fields(came[: begin - 4], told), silent
         return self.read(came) if self._learn(came) else None
 
     def _remember(self, came: bytes, kind: _Kind, found: re.Match[bytes]) -> None:
@@ -214,7 +218,7 @@ class Fields(MultiMapping[str]):
 
     __slots__ = ("_head", "_parsed", "_request_id")
 
-    def __init__(self, head: bytes, request_id: bytes | None) -> None:
+    def __init__(self, head: bytes, request_id: str | None) -> None:
         self._head = head
         self._request_id = request_id
         self._parsed: CIMultiDict[str] | None = None
@@ -222,7 +226,7 @@ class Fields(MultiMapping[str]):
     def get(self, key: str, default: Any = None) -> Any:
         """The first value of a field; `default` if there is none."""
         if key == "x-request-id":
-            return default if self._request_id is None else _text(self._request_id)
+            return default if self._request_id is None else self._request_id
         return self._fields.get(key, default)
 
     def getall(self, key: str, default: Any = _REQUIRED) -> Any:

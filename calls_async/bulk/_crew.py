@@ -80,10 +80,11 @@ class Crew(ABC):
         """The ids on their way."""
         self.busy = 0
         """Workers that have something to do."""
+        self.enough = width // 2
+        """Workers that are enough for all permits; the others of the window are for those who stand
+        in."""
         self._open_job = open_job
         self._width = width
-        # Half the window is enough for all permits; the other half is for those who stand in.
-        self._enough = width // 2
         self._job: Job | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._workers: set[asyncio.Task[None]] = set()
@@ -185,7 +186,7 @@ class Crew(ABC):
             needed: Permits that are needed besides: 1 for an id that has none yet.
         """
         # Where outcomes wait for the consumer, it is not the server that holds the batch back.
-        if self.busy < self._enough and self._has_room() and job.spare() > needed:
+        if self._has_room() and job.spare() > needed:
             self._hire(job)
 
     def _left(self, worker: asyncio.Task[None]) -> None:

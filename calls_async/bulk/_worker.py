@@ -53,7 +53,8 @@ class Worker:
             while pulled := self._pull() or await crew.ask(job):
                 call_id, index = pulled
                 del pulled  # the source's own iterator uses it again, if nobody else does
-                crew.consider(job, needed=1)
+                if crew.busy < crew.enough:
+                    crew.consider(job, needed=1)
                 outcome = await self._fetched(call_id, index, hand_on)
                 if outcome is not None:
                     self._room = crew.put(outcome)
@@ -82,7 +83,8 @@ class Worker:
         pulled = crew.pull(job)
         if pulled is None:
             return None
-        crew.consider(job, needed=0)
+        if crew.busy < crew.enough:
+            crew.consider(job, needed=0)
         call_id, _ = pulled
         if crew.is_valid(call_id) and call_id not in self._flights:
             self._take_off(call_id)
