@@ -81,7 +81,7 @@ FULL: Final = Size(
     widths=(16, 64, 256, 1024),
 )
 SHORT: Final = Size(
-    rounds=3, calls=200, most=1_024, loops=("asyncio",), schemes=("plain",), widths=(256,),
+    rounds=2, calls=200, most=1_024, loops=("asyncio",), schemes=("plain",), widths=(256,),
     left_out=(BARE, GATHER_ORDINARY, STREAM),
 )  # fmt: skip
 FEW: Final = (

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 # A deadline is an assertion about the machine. In CI every run tries the same examples.
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
+# Where the properties are not what is asked for: `--hypothesis-profile=few`.
+settings.register_profile("few", deadline=None, derandomize=True, max_examples=10)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 PLUGIN = "calls_async.testing.pytest_plugin"
