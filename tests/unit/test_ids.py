@@ -157,3 +157,23 @@ def test_a_number_that_python_does_not_print_is_refused_all_the_same():
     assert problem is not None
     assert problem.call_id is not None
     assert len(problem.call_id) < 100
+
+
+def test_what_a_subclass_says_of_itself_is_not_believed():
+    """The id is the text that the string holds, whatever its methods give."""
+
+    class Liar(str):
+        __slots__ = ()
+
+        def __str__(self):
+            return "another"
+
+        def encode(self, *_):
+            return b"another"
+
+        def replace(self, *_):
+            return "another"
+
+    for text in ("call-1", "a/b"):
+        assert check_call_id(Liar(text)) is None
+        assert path_segment(Liar(text)) == path_segment(text)
