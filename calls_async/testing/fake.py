@@ -91,13 +91,7 @@ class FakeTransport(Endpoint):
 
     async def relay(self, call_id: str, key: ApiKey, following: Next) -> Answer | TransportError:
         """Answer requests one behind the other; see `RelayTransport.relay`."""
-        while True:
-            came = await self.get(call_id, key)
-            if not isinstance(came, Answer) or came.status != HTTPStatus.OK:
-                return came
-            if (after := following(came)) is None:
-                return came
-            call_id = after
+        return await relayed(self, call_id, key, following)
 
     async def close(self) -> None:
         """End the requests in flight; later ones are answered again, as with the real one."""
@@ -111,6 +105,19 @@ class FakeTransport(Endpoint):
                 return await self._closing.wait()
         except TimeoutError:
             return False
+
+
+async def relayed(
+    transport: Transport, call_id: str, key: ApiKey, following: Next
+) -> Answer | TransportError:
+    """What `RelayTransport.relay` comes to, by a transport that answers one request at a time."""
+    while True:
+        came = await transport.get(call_id, key)
+        if not isinstance(came, Answer) or came.status != HTTPStatus.OK:
+            return came
+        if (after := following(came)) is None:
+            return came
+        call_id = after
 
 
 def _lost(how: str) -> ProtocolError:

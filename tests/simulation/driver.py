@@ -23,6 +23,7 @@ from calls_async import CallsClient, Limits
 from calls_async._wire import Answer
 from calls_async.errors import CallsError, ConnectError, TransportError
 from calls_async.testing.clock import run_in_virtual_time
+from calls_async.testing.fake import relayed
 from calls_async.testing.records import record_body
 from tests.fleets import Member
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from calls_async._pace import Pace
     from calls_async._secret import ApiKey
+    from calls_async._transport import Next
     from tests.fleets import Line
     from tests.simulation.servers import Server
 
@@ -138,6 +140,9 @@ class _Wire:
             headers=CIMultiDict(reply.headers),
             body=record_body(call_id) if request.accepted else b"",
         )
+
+    async def relay(self, call_id: str, key: ApiKey, following: Next) -> Answer | TransportError:
+        return await relayed(self, call_id, key, following)
 
     async def close(self) -> None:
         pass
