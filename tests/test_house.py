@@ -212,6 +212,22 @@ def test_the_drawing_shows_every_room():
     assert drawn == rooms
 
 
+def test_mutation_judges_every_pure_module():
+    """Each module of rows 0 and 1 has the tests by which `nox -s mutation` judges it."""
+    contracts = PYPROJECT["tool"]["importlinter"]["contracts"]
+    pure = next(contract for contract in contracts if contract["type"] == "forbidden")
+    modules = {name.removeprefix("calls_async.") for name in pure["source_modules"]}
+    code = ast.parse((ROOT / "tests" / "mutation" / "__main__.py").read_text(encoding="utf-8"))
+    (tests,) = (
+        node.value
+        for node in code.body
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "TESTS"
+    )
+    judged = ast.literal_eval(tests)
+    assert set(judged) == modules
+    assert all((ROOT / "tests" / file).is_file() for files in judged.values() for file in files)
+
+
 def test_the_license_is_shipped():
     """Who installs the package gets its licence with it."""
     files = importlib.metadata.files("calls_async") or []

@@ -392,10 +392,8 @@ async def ends(opened, script, kind, **options):
         return came, connections(server)
 
 
-@pytest.mark.parametrize("name", [*ODD, *CUT])
-@everywhere
-async def test_odd_answers_end_as_over_a_session(opened, name):
-    """The same answer or error, word for word, and the same connections, in the same order."""
+def odd_the_second_time(name):
+    """What answers the second request in this odd way, and all others rightly."""
 
     def script(exchange):
         if exchange.number != 2:
@@ -405,6 +403,14 @@ async def test_odd_answers_end_as_over_a_session(opened, name):
         exchange.send(CUT[name])
         return None
 
+    return script
+
+
+@pytest.mark.parametrize("name", [*ODD, *CUT])
+@everywhere
+async def test_odd_answers_end_as_over_a_session(opened, name):
+    """The same answer or error, word for word, and the same connections, in the same order."""
+    script = odd_the_second_time(name)
     by_lane, by_session = [
         await ends(opened, script, kind) for kind in (LaneTransport, SessionTransport)
     ]
@@ -643,15 +649,7 @@ async def test_a_relay_asks_for_one_after_the_other_on_one_connection(opened):
 @everywhere
 async def test_an_odd_answer_ends_a_relay_as_it_ends_a_request(opened, name):
     """It brings what it brings to a request on its own, and nothing is sent behind it."""
-
-    def script(exchange):
-        if exchange.number != 2:
-            return own(exchange)
-        if name in ODD:
-            return ODD[name]
-        exchange.send(CUT[name])
-        return None
-
+    script = odd_the_second_time(name)
     came = []
     for relayed in (False, True):
         async with opened(script) as (server, lane):

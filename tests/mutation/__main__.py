@@ -45,6 +45,7 @@ TESTS: Final = {
     "events": ("unit/test_outcomes.py",),
     "models": ("unit/test_models.py", "unit/test_codec.py"),
     "_wire": ("unit/test_verdict.py",),
+    "fleet": ("unit/test_fleet.py",),
 }
 """The test files that judge each module: its own, and no others that happen to run it."""
 
