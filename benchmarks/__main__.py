@@ -20,14 +20,12 @@ import attrs
 from benchmarks import components, instructions, memory, table, verdict
 from benchmarks.certificate import make_certificate
 from benchmarks.lanes import (
-    BARE,
     BARE_ALONE,
     FLOOR,
     FLOOR_UNREAD,
     GATHER,
     GATHER_ORDINARY,
     GET,
-    GET_ORDINARY,
     LANES,
     NAMED,
     SCRIPT,
@@ -82,11 +80,9 @@ FULL: Final = Size(
 )
 SHORT: Final = Size(
     rounds=2, calls=200, most=1_024, loops=("asyncio",), schemes=("plain",), widths=(256,),
-    left_out=(BARE, GATHER_ORDINARY, STREAM),
+    left_out=(GATHER_ORDINARY, STREAM),
 )  # fmt: skip
-FEW: Final = (
-    SCRIPT, BARE, GATHER_ORDINARY, GATHER, STREAM, FLOOR, BARE_ALONE, GET_ORDINARY, GET
-)  # fmt: skip
+FEW: Final = (SCRIPT, GATHER_ORDINARY, GATHER, STREAM, FLOOR, BARE_ALONE, GET)
 """The lanes of the short form."""
 
 
