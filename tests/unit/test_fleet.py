@@ -20,6 +20,11 @@ def test_a_reservation_is_a_value(slots):
         reservation.count = 5
 
 
+def test_one_slot_is_what_is_meant_by_a_time_alone():
+    """There is no second one, so there is nothing between them."""
+    assert Reservation(0.5) == Reservation(first=0.5, interval=0.0, count=1)
+
+
 @pytest.mark.parametrize(
     "slots",
     [
