@@ -127,7 +127,7 @@ class Link(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """Close the connection, whatever is under way on it."""
-        self._waiter = None
+        self._waiter = self._go_on = None
         self._restore()
         self.connection.close()
 
@@ -217,7 +217,7 @@ class Link(asyncio.BufferedProtocol):
 
     def _let_read(self, waiter: asyncio.Future[Answer | None], came: bytes) -> None:
         """Have aiohttp read this answer."""
-        self._waiter = None
+        self._waiter = self._go_on = None  # or a connection at rest would keep a batch that is over
         self._restore()
         # As aiohttp's session does, without its decoders: see `_unpack`.
         self.handler.set_response_params(read_until_eof=True, auto_decompress=False)

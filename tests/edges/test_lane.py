@@ -8,6 +8,7 @@ import gc
 import inspect
 import os
 import ssl
+import weakref
 from contextlib import asynccontextmanager
 
 import pytest
@@ -669,6 +670,23 @@ async def test_an_odd_answer_ends_a_relay_as_it_ends_a_request(opened, name):
             await check(lane, "call-2")
             came.append(connections(server))
     assert came[:2] == came[2:]
+
+
+@pytest.mark.parametrize("name", ["usual", "chunked", "404"])
+@everywhere
+async def test_a_connection_keeps_nothing_of_a_relay_that_is_over(opened, name):
+    """Whoever read the last answer: a batch and its records are gone with who asked for them."""
+
+    class Following:
+        def __call__(self, _):
+            return None if name == "usual" else "call-1"
+
+    async with opened(odd_the_second_time(name)) as (_, lane):
+        await lane.relay("call-0", KEY, following := Following())
+        gone = weakref.ref(following)
+        del following
+        assert len(links(lane)) == 1
+        assert gone() is None
 
 
 @everywhere
