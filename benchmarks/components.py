@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
+from multidict import CIMultiDict
 
 from benchmarks.machine import installed
 from benchmarks.record import ids, record
 from benchmarks.rivals.script import converter
 from calls_async import Call, Fetched, Limits, structure_call, unstructure_call
 from calls_async._codec import decode_call
-from calls_async._headers import NO_HINT
 from calls_async._retry import until_settled
 from calls_async._scope import Scope
 from calls_async._throttle import Throttle
 from calls_async._verdict import Done
+from calls_async._wire import Answer
 from calls_async.bulk import OutcomeStream
 from calls_async.bulk._source import numbered
 
@@ -55,7 +56,7 @@ def over(values: list[Any], function: Callable[[Any], object]) -> Callable[[], N
 
 
 def done() -> Done:
-    return Done(call=CALLS[0], raw=BODIES[0], request_id="0123456789abcdef", hint=NO_HINT)
+    return Done(call=CALLS[0], answer=Answer(200, CIMultiDict(), BODIES[0]))
 
 
 async def retry_door() -> None:

@@ -41,7 +41,7 @@ from calls_async._wire import Answer
 from calls_async.outcomes import fetched
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
     from calls_async import CallsClient
     from calls_async._relay import HandOn
@@ -116,49 +116,70 @@ class Off:
         self._transport, self._key = core.transport, core.credentials.held
         self._loop = asyncio.get_running_loop()
         self._timed = timed
+        self._relays = isinstance(core.transport, RelayTransport) and not timed
         # What the bulk room asks of a fetcher: there are permits for all its workers.
         self.line = SimpleNamespace(throttle=SimpleNamespace(spare=lambda: WIDTH))
 
     async def fetch(self, call_id: str, index: int = 0, *_: object) -> Fetched:
         """Fetch one call; what a fetcher needs besides is not used."""
-        began = self._loop.time()
         assert check_call_id(call_id) is None
+        arrival = Arrival(self._loop.time, call_id, index)
         if self._timed:
-            async with asyncio.timeout_at(began + LONG):
+            async with asyncio.timeout_at(self._loop.time() + LONG):
                 came = await self._transport.get(call_id, self._key)
         else:
             came = await self._transport.get(call_id, self._key)
-        return self._outcome(call_id, index, began, came)
+        arrival.came(came)
+        return arrival.outcome()
 
     async def relay(self, call_id: str, index: int, _: object, hand_on: HandOn) -> Fetched | None:
         """Fetch a call, and those that `hand_on` names behind it, where the transport relays."""
-        if self._timed or not isinstance(self._transport, RelayTransport):
+        if not self._relays:
             return await self.fetch(call_id, index)
-        flying = call_id, index, self._loop.time()
+        assert check_call_id(call_id) is None
+        arrival = Arrival(self._loop.time, call_id, index)
 
         def answered(came: Answer) -> str | None:
-            nonlocal flying
-            call_id, index, began = flying
-            following = hand_on(self._outcome(call_id, index, began, came))
+            arrival.came(came)
+            following = hand_on(arrival)
             if following is None:
                 return None
-            flying = *following, self._loop.time()
-            assert check_call_id(following[0]) is None
-            return following[0]
+            arrival.follow(*following)
+            return arrival.call_id
 
-        assert check_call_id(call_id) is None
         await self._transport.relay(call_id, self._key, answered)
         return None
 
-    def _outcome(self, call_id: str, index: int, began: float, came: object) -> Fetched:
+
+class Arrival:
+    """A record that has arrived; see `calls_async._relay.Arrival`.
+
+    Args:
+        now: The event loop's clock.
+        call_id: The id that is asked for.
+        index: Its position.
+    """
+
+    def __init__(self, now: Callable[[], float], call_id: str, index: int) -> None:
+        self._now = now
+        self.follow(call_id, index)
+
+    def follow(self, call_id: str, index: int) -> None:
+        """This id is asked for next."""
+        self.call_id, self.index, self._began = call_id, index, self._now()
+
+    def came(self, came: object) -> None:
+        """This answer has come to it."""
         assert isinstance(came, Answer)
         assert came.status == 200
-        call = decode_call(came.body)
-        assert call.id == call_id
-        elapsed = self._loop.time() - began
-        return fetched(
-            call_id, index, call, came.body, 1, elapsed, came.headers.get("x-request-id")
-        )
+        self.call = decode_call(came.body)
+        assert self.call.id == self.call_id
+        self._answer, self._elapsed = came, self._now() - self._began
+
+    def outcome(self) -> Fetched:
+        """All that there is to say of it, the request id as it is."""
+        body, request_id = self._answer.body, self._answer.headers.get("x-request-id")
+        return fetched(self.call_id, self.index, self.call, body, 1, self._elapsed, request_id)
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ import attrs
 
 from calls_async import events
 from calls_async._ids import path_segment
-from calls_async._verdict import Done, Fault, assess
+from calls_async._verdict import Done, Fault, assess, request_id_of
 from calls_async._wire import Answer
 from calls_async.errors import (
     AttemptTimeoutError,
@@ -25,6 +25,7 @@ from calls_async.errors import (
     DeadlineExceededError,
     TLSError,
 )
+from calls_async.outcomes import fetched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from calls_async._telling import Teller
     from calls_async._throttle import Permit, Throttle
     from calls_async._transport import Transport
+    from calls_async.outcomes import Fetched
 
 Brought: TypeAlias = Done | Fault | None
 """What an attempt brought: a record or a fault; `None` if its scope ended it."""
@@ -218,6 +220,34 @@ def learnt(line: Line, brought: Brought, permit: Permit, *, again: bool) -> Sequ
         line.counters.requests -= 1
         line.counters.retries -= again
     return line.throttle.learn(brought, permit)
+
+
+def noted(line: Line, scope: Scope, done: Done, began: float) -> float:
+    """Note the record that a call's first request brought, before its permit is given back.
+
+    Args:
+        line: The way to the server.
+        scope: What the call is part of.
+        done: What the request brought.
+        began: When it was sent, by the event loop's clock.
+
+    Returns:
+        Seconds that the call took.
+    """
+    now = line.loop.time()
+    line.throttle.learn_record(done.hint, began, now)
+    scope.answered(now)
+    line.counters.fetched += 1
+    return now - began
+
+
+def outcome_of(  # noqa: PLR0917 (by their names they would cost more)
+    call_id: str, index: int, done: Done, attempts: int, elapsed: float, key: ApiKey
+) -> Fetched:
+    """What becomes of an id whose record is here; see `Fetched` for what it says."""
+    call, answer, _ = done
+    request_id = request_id_of(answer, key.scrub)
+    return fetched(call_id, index, call, answer.body, attempts, elapsed, request_id)
 
 
 async def _raced(

@@ -77,6 +77,8 @@ class Course:
     _probes: int = 0
     _spent: float = 0.0
     _mismatched: bool = False
+    key: ApiKey | None = None
+    """The key that the last attempt carried."""
     _last: CallsError | None = None
     _first: tuple[Brought, ApiKey] | None = None
     # Of the next attempt: what a single call has paid for it, and what a batch's call will have to.
@@ -174,6 +176,7 @@ class Course:
 
     async def _weighed(self, brought: Brought, key: ApiKey, *, probe: bool = False) -> Verdict:
         """The verdict on what an attempt brought."""
+        self.key = key
         if brought is None:
             return Fail(error=self._called_off())
         if isinstance(brought, Done):

@@ -11,24 +11,26 @@ import itertools
 from typing import TYPE_CHECKING, Final
 
 from calls_async import events
-from calls_async._attempt import Attempt, carry_out, late, learnt, read
+from calls_async._attempt import Attempt, carry_out, late, learnt, noted, outcome_of, read
 from calls_async._course import Course
 from calls_async._ids import check_call_id
-from calls_async._relay import Relay, taken
+from calls_async._relay import Relay
 from calls_async._retry import Strategies, until_settled
 from calls_async._throttle import Permit
 from calls_async._transport import RelayTransport
 from calls_async._verdict import Done
 from calls_async.errors import StoppedBy
-from calls_async.outcomes import Failed, Fetched, Outcome, fetched
+from calls_async.outcomes import Failed, Outcome
 
 if TYPE_CHECKING:
     from calls_async._attempt import Brought, Line
     from calls_async._credentials import Credentials
     from calls_async._relay import HandOn
     from calls_async._scope import Scope
+    from calls_async._secret import ApiKey
     from calls_async.config import RetryPolicy, Timeouts
     from calls_async.errors import CallsError
+    from calls_async.outcomes import Fetched
 
 _serials: Final = itertools.count(1)
 """The numbers of the calls of which somebody is told."""
@@ -112,7 +114,8 @@ class Fetcher:
                     scope.end_request(task)
                     brought = read(call_id, key, came)
                 if type(brought) is Done:
-                    return taken(self.line, scope, call_id, index, brought, began)
+                    elapsed = noted(self.line, scope, brought, began)
+                    return outcome_of(call_id, index, brought, 1, elapsed, key)
                 learnt(self.line, brought, Permit(began), again=False)
             finally:
                 throttle.release()
@@ -132,7 +135,7 @@ class Fetcher:
             call_id: A valid id.
             index: The position among the ids given.
             scope: The batch.
-            hand_on: Takes an outcome, and gives what is to be fetched behind it.
+            hand_on: Takes a record, and gives what is to be fetched behind it.
 
         Returns:
             The last outcome; `None` if `hand_on` has taken that too. Only what the caller's own
@@ -162,7 +165,7 @@ class Fetcher:
             finally:
                 self._throttle.release()
             if relay.is_over:
-                return relay.outcome
+                return None if relay.is_handed_on else relay.outcome()
             course = self._course(relay.call_id, scope, relay.began, self._total)
             course.begun(1, key, relay.brought)
             return await self._settled(course, relay.index)
@@ -180,7 +183,7 @@ class Fetcher:
         brought = await carry_out(self.line, attempt, permit)
         if isinstance(brought, Done):
             scope.answered()
-            return self._fetched(call_id, index, brought, attempt.number, began)
+            return self._fetched(call_id, index, brought, attempt.number, began, key)
         course = self._course(call_id, scope, began, total, serial)
         course.begun(attempt.number, key, brought)
         return await self._settled(course, index)
@@ -190,7 +193,8 @@ class Fetcher:
         scope, call_id, began = course.scope, course.call_id, course.began
         settled = await until_settled(course.attempt, scope.sleep)
         if isinstance(settled, Done):
-            return self._fetched(call_id, index, settled, course.attempts, began)
+            assert course.key is not None  # noqa: S101 (some attempt carried it)
+            return self._fetched(call_id, index, settled, course.attempts, began, course.key)
         if settled.error.stopped_by is StoppedBy.KEY_REFUSED:
             scope.refused(settled.error)
         return self._failed(call_id, index, settled.error, course.attempts, began)
@@ -211,14 +215,11 @@ class Fetcher:
             serial=serial,
         )
 
-    def _fetched(
-        self, call_id: str, index: int, done: Done, attempts: int, began: float
+    def _fetched(  # noqa: PLR0917 (as `outcome_of` has it)
+        self, call_id: str, index: int, done: Done, attempts: int, began: float, key: ApiKey
     ) -> Fetched:
-        call, raw, request_id, _ = done
-        elapsed = self._now() - began
-        outcome = fetched(call_id, index, call, raw, attempts, elapsed, request_id)
         self._counters.fetched += 1
-        return outcome
+        return outcome_of(call_id, index, done, attempts, self._now() - began, key)
 
     def _failed(
         self, call_id: str, index: int, error: CallsError, attempts: int, began: float

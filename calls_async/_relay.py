@@ -9,12 +9,12 @@ to be waited for) the relay is over, and the worker's task goes on as after a si
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from time import time
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from calls_async._attempt import late, learnt, read
+from calls_async._attempt import late, learnt, noted, outcome_of, read
 from calls_async._throttle import Permit
-from calls_async._verdict import Done
-from calls_async.outcomes import fetched
+from calls_async._verdict import Done, assess
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,39 +26,37 @@ if TYPE_CHECKING:
     from calls_async._secret import ApiKey
     from calls_async._transport import RelayTransport
     from calls_async._wire import Answer
-    from calls_async.errors import CallsError
+    from calls_async.models import Call
     from calls_async.outcomes import Fetched
 
-HandOn: TypeAlias = "Callable[[Fetched], tuple[str, int] | None]"
-"""Takes an outcome over, and gives the valid id to fetch next with its index; `None`: there is none
-at hand."""
 
+class Arrival(Protocol):
+    """A record that has arrived, until the next one does.
 
-def taken(  # noqa: PLR0917 (by their names they would cost more)
-    line: Line, scope: Scope, call_id: str, index: int, done: Done, began: float
-) -> Fetched:
-    """The outcome of a call whose first request brought its record, and what is learnt from that.
+    Who keeps the record alone does not pay for an outcome.
 
-    The request's permit is still to be given back.
-
-    Args:
-        line: The way to the server.
-        scope: What the call is part of.
-        call_id: Its id.
-        index: The position of the id among those given.
-        done: What the request brought.
-        began: When it was sent, by the event loop's clock.
+    Attributes:
+        index: The position of its id among those given.
+        call: The record.
     """
-    now = line.loop.time()
-    call, raw, request_id, hint = done
-    line.throttle.learn_record(hint, began, now)
-    scope.answered(now)
-    line.counters.fetched += 1
-    return fetched(call_id, index, call, raw, 1, now - began, request_id)
+
+    index: int
+    call: Call
+
+    def outcome(self) -> Fetched:
+        """All that there is to say of it."""
+        ...
+
+
+HandOn: TypeAlias = "Callable[[Arrival], tuple[str, int] | None]"
+"""Takes a record over, and gives the valid id to fetch next with its index; `None`: there is none
+at hand."""
 
 
 class Relay:
     """Calls that are fetched one behind the other, with one permit.
+
+    It is the `Arrival` of each of their records.
 
     Args:
         line: The way to the server.
@@ -67,14 +65,15 @@ class Relay:
         key: The key that all of them carry.
         most: Seconds for an attempt.
         total: Seconds for a whole call.
-        hand_on: Takes the outcomes, all but that of the last call.
+        hand_on: Takes the records, all but that of the last call.
 
     Attributes:
         call_id: The id that is under way.
         index: Its position among those given.
         began: When its request was sent, by the event loop's clock.
         is_over: Whether the last call has its record.
-        outcome: The last outcome, unless `hand_on` has it.
+        is_handed_on: Whether `hand_on` has that.
+        call: The last record.
         brought: What the last request brought, if that is no record; `None` as well if the scope
             ended it.
     """
@@ -94,16 +93,20 @@ class Relay:
         self.index: int
         self.began: float
         self.is_over = False
-        self.outcome: Fetched | None = None
+        self.is_handed_on = False
+        self.call: Call
         self.brought: Brought = None
         self._line = line
         self._credentials = credentials
         self._scope = scope
         self._key = key
+        self._scrub = key.scrub
         self._most, self._total = most, total
         self._seconds = min(most, total)
         self._hand_on = hand_on
         self._task: asyncio.Task[object]
+        self._done: Done
+        self._elapsed: float
         self._error: BaseException | None = None
 
     async def run(self, transport: RelayTransport, call_id: str, index: int) -> None:
@@ -129,7 +132,7 @@ class Relay:
         else:
             scope.end_request(self._task)
             if not self.is_over and self.brought is None:
-                self._take(came)
+                self._take(read(self.call_id, self._key, came))
         if self._error is not None:
             raise self._error
         if self.brought is not None:
@@ -138,24 +141,29 @@ class Relay:
     def answered(self, came: Answer) -> str | None:
         """Take an answer; the id to ask for next, if the relay goes on."""
         try:
-            outcome = self._take(came)
+            # This is `read`, which see.
+            now = 0.0 if came.silent else time()
             if (
-                outcome is None
+                not self._take(assess(self.call_id, came, now, self._scrub))
                 or self._credentials.held is not self._key
                 or not self._line.throttle.keep(self._scope)
             ):
                 return None
-            self.outcome = None
-            following = self._hand_on(outcome)
+            self.is_handed_on = True
+            following = self._hand_on(self)
         except BaseException as exc:  # noqa: BLE001 (raised where the caller's code waits for it)
             self._error = exc
             return None
         if following is None:
             return None
-        self.is_over = False
+        self.is_over = self.is_handed_on = False
         self._next_is(*following)
         self._scope.renew_request(self._task, self.began + self._seconds)
         return self.call_id
+
+    def outcome(self) -> Fetched:
+        """The outcome of the call whose record came last."""
+        return outcome_of(self.call_id, self.index, self._done, 1, self._elapsed, self._key)
 
     def _next_is(self, call_id: str, index: int) -> None:
         """Another request is about to be sent."""
@@ -163,12 +171,12 @@ class Relay:
         self.began = self._line.loop.time()
         self._line.counters.requests += 1
 
-    def _take(self, came: Answer | CallsError) -> Fetched | None:
-        """Read what a request brought; its outcome, if that is a record."""
-        brought = read(self.call_id, self._key, came)
+    def _take(self, brought: Brought) -> bool:
+        """Take what a request brought; whether that is a record."""
         if type(brought) is not Done:
             self.brought = brought
-            return None
+            return False
         self.is_over = True
-        self.outcome = taken(self._line, self._scope, self.call_id, self.index, brought, self.began)
-        return self.outcome
+        self._done, self.call = brought, brought.call
+        self._elapsed = noted(self._line, self._scope, brought, self.began)
+        return True

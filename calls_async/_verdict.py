@@ -57,14 +57,12 @@ class Done(NamedTuple):
 
     Attributes:
         call: The record.
-        raw: The answer's body.
-        request_id: The server's `x-request-id`.
+        answer: What it came in.
         hint: What the answer says about sending more.
     """
 
     call: Call
-    raw: bytes
-    request_id: str | None = None
+    answer: Answer
     hint: Hint = NO_HINT
 
 
@@ -187,7 +185,7 @@ def assess(
             error,
             call_id=call_id,  # not the id that the document gives itself
             raw=scrub(error.raw),
-            request_id=_field(came, _REQUEST_ID, scrub),
+            request_id=request_id_of(came, scrub),
         )
         return Fault(error=undecoded, status=status, hint=hint)
     if call.id != call_id:
@@ -198,15 +196,16 @@ def assess(
             f"the answer is the record of call {received_id[:80]!a}",
             received_id=received_id,
             raw=scrub(body),
-            request_id=_field(came, _REQUEST_ID, scrub),
+            request_id=request_id_of(came, scrub),
         )
         return Fault(error=mismatch, status=status, hint=hint)
-    # The record is what was asked for, so it is exact, whatever is in it. What stands around it is
-    # shown and logged like an error.
-    request_id = headers.get(_REQUEST_ID)
-    if request_id is not None:
-        request_id = _scrubbed(request_id, scrub)
-    return _done(Done, (call, body, request_id, hint))
+    # The record is what was asked for, so it is exact, whatever is in it.
+    return _done(Done, (call, came, hint))
+
+
+def request_id_of(answer: Answer, scrub: Callable[[bytes], bytes]) -> str | None:
+    """The server's `x-request-id`, without the key: unlike a record it is shown, and logged."""
+    return _field(answer, _REQUEST_ID, scrub)
 
 
 _OK: Final = 200
@@ -236,7 +235,7 @@ def _status_error(
         message = f"the server answered {status}"
     about: dict[str, Any] = {
         "status": status,
-        "request_id": _field(answer, _REQUEST_ID, scrub),
+        "request_id": request_id_of(answer, scrub),
         # No character takes more than four bytes, so this is enough of a page of any length.
         "body": scrub(answer.body[: 4 * BODY_EXCERPT]).decode(errors="replace")[:BODY_EXCERPT],
         "retry_after": hint.wait,

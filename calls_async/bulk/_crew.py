@@ -16,7 +16,7 @@ from calls_async._ids import check_call_id
 from calls_async.bulk._worker import Worker, tell
 
 if TYPE_CHECKING:
-    from calls_async._relay import HandOn
+    from calls_async._relay import Arrival, HandOn
     from calls_async.bulk._worker import Flights
     from calls_async.errors import CallsError
     from calls_async.outcomes import Outcome
@@ -42,8 +42,8 @@ class Job(Protocol):
         Args:
             call_id: The id.
             index: Its position among those given.
-            hand_on: May be called, also from outside of the task, with an outcome. It takes that,
-                and gives the valid id to be fetched behind it, if there is one at hand.
+            hand_on: May be called, also from outside of the task, with a record. It takes that, and
+                gives the valid id to be fetched behind it, if there is one at hand.
 
         Returns:
             The outcome of the last id that was fetched; `None` if `hand_on` has taken it.
@@ -117,6 +117,10 @@ class Crew(ABC):
     @abstractmethod
     def put(self, outcome: Outcome) -> asyncio.Future[None] | None:
         """Hand an outcome over; what to wait for before there is room for another."""
+
+    def keep(self, arrival: Arrival) -> asyncio.Future[None] | None:
+        """Hand over what became of an id whose record has arrived; see `put`."""
+        return self.put(arrival.outcome())
 
     def _has_room(self) -> bool:
         """Whether outcomes find somebody who takes them."""

@@ -13,6 +13,7 @@ from calls_async.bulk._source import checked, misplaced, number
 from calls_async.outcomes import Failed
 
 if TYPE_CHECKING:
+    from calls_async._relay import Arrival
     from calls_async.bulk._crew import Job, OpenJob
     from calls_async.bulk._source import CallIds
     from calls_async.errors import CallsError
@@ -135,6 +136,10 @@ class _Gathering(Crew):
     def is_valid(self, call_id: Any) -> bool:
         """See `Crew.is_valid`; what was found to be valid before is found again faster."""
         return isinstance(call_id, str) and call_id in self._valid
+
+    def keep(self, arrival: Arrival) -> None:
+        """See `Crew.keep`; a gather has no use for more than the record."""
+        self._results[arrival.index] = arrival.call
 
     def put(self, outcome: Outcome) -> None:
         if not isinstance(outcome, Failed):

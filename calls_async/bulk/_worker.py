@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import attrs
 
 if TYPE_CHECKING:
-    from calls_async._relay import HandOn
+    from calls_async._relay import Arrival, HandOn
     from calls_async.bulk._crew import Crew, Job
     from calls_async.outcomes import Outcome
 
@@ -73,11 +73,12 @@ class Worker:
         finally:
             crew.count_out()
 
-    def hand_on(self, outcome: Outcome) -> tuple[str, int] | None:
-        """Hand an outcome over, and pull the next id; see `Job.fetch`."""
+    def hand_on(self, arrival: Arrival) -> tuple[str, int] | None:
+        """Hand a record over, and pull the next id; see `Job.fetch`."""
         crew, job = self._crew, self._job
-        self._land(outcome)
-        self._room = crew.put(outcome)
+        if (flight := self._landed()) is not None:
+            tell(flight, arrival.outcome())
+        self._room = crew.keep(arrival)
         if self._room is not None:
             return None
         pulled = crew.pull(job)
@@ -104,8 +105,8 @@ class Worker:
             return await self._same(call_id, index)
         self._take_off(call_id)
         outcome = await self._job.fetch(call_id, index, hand_on)
-        if outcome is not None:
-            self._land(outcome)
+        if outcome is not None and (flight := self._landed()) is not None:
+            tell(flight, outcome)
         return outcome
 
     async def _same(self, call_id: str, index: int) -> Outcome:
@@ -119,15 +120,14 @@ class Worker:
         self._flights[call_id] = None
         self._flying = call_id
 
-    def _land(self, outcome: Outcome) -> None:
-        """Those who wait for the same id get the same."""
+    def _landed(self) -> asyncio.Future[Outcome] | None:
+        """What those wait for who want the same id, now that it is no longer on its way."""
         call_id, self._flying = self._flying, None
-        if call_id is not None and (flight := self._flights.pop(call_id, None)) is not None:
-            tell(flight, outcome)
+        return None if call_id is None else self._flights.pop(call_id, None)
 
     def _crash(self, exc: BaseException) -> None:
         """Those who wait for the same id see the same; a cancellation reaches them by itself."""
-        flight = None if self._flying is None else self._flights.pop(self._flying, None)
+        flight = self._landed()
         if flight is not None and not flight.done():
             flight.set_exception(exc) if isinstance(exc, Exception) else flight.cancel()
 

@@ -250,13 +250,13 @@ async def test_who_is_ended_when_all_was_handed_on_has_lost_nothing(ended):
 @pytest.mark.parametrize("kind", [RuntimeError, asyncio.CancelledError, KeyboardInterrupt])
 def test_what_is_raised_where_an_answer_arrives_is_heard_by_the_batch(monkeypatch, kind):
     """It is raised where the caller waits, and not lost in the event loop."""
-    read = _relay.read
+    assess = _relay.assess
     told, ended = [], []
 
-    def broken(call_id, key, came):
+    def broken(call_id, *others):
         if call_id == "call-3":
             raise kind("broken")
-        return read(call_id, key, came)
+        return assess(call_id, *others)
 
     async def main():
         asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
@@ -266,7 +266,7 @@ def test_what_is_raised_where_an_answer_arrives_is_heard_by_the_batch(monkeypatc
             finally:
                 ended.append((client.statistics().in_flight, len(server.requests)))
 
-    monkeypatch.setattr(_relay, "read", broken)
+    monkeypatch.setattr(_relay, "assess", broken)
     with pytest.raises(kind):
         asyncio.run(main())
     assert ended == [(0, 4)]

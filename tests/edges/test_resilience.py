@@ -612,7 +612,7 @@ async def test_a_single_call_behind_a_held_batch_has_its_own_turn():
     throttle.release()
     assert await behind == Permit(now())
     assert not held.done()
-    answer = Done(call=None, raw=b"")
+    answer = Done(call=None, answer=None)
     (left,) = throttle.learn(answer, Permit(now()))
     assert left == events.OutageLeft(at=5.0, seconds=5.0)
     throttle.release()

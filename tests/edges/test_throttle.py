@@ -28,7 +28,7 @@ def now():
 
 def ask_for_silence(throttle, seconds):
     """Let an answer that is no failure ask for so many seconds of silence; what that changed."""
-    answer = Done(call=None, raw=b"", hint=Hint(wait=seconds))
+    answer = Done(call=None, answer=None, hint=Hint(wait=seconds))
     return throttle.learn(answer, Permit(now()))
 
 

@@ -26,6 +26,7 @@ from calls_async._verdict import (
     RetryIn,
     assess,
     judge,
+    request_id_of,
 )
 from calls_async._wire import Answer
 from calls_async.config import RetryPolicy
@@ -267,13 +268,13 @@ def test_a_date_in_an_answer_that_has_none_itself_is_read_by_our_clock():
 
 
 def test_a_200_with_the_record_asked_for_is_done():
-    """The call, the bytes as received, and the server's name for the request."""
-    done = assessed(answer(body=EXAMPLE_BODY, **{"x-request-id": "r-1"}))
+    """The call, and the answer that it came in."""
+    came = answer(body=EXAMPLE_BODY, **{"x-request-id": "r-1"})
+    done = assessed(came)
     assert isinstance(done, Done)
     assert done.call.id == CALL_ID
     assert done.call.contact.first_name == "John"
-    assert done.raw == EXAMPLE_BODY
-    assert done.request_id == "r-1"
+    assert done.answer is came
     assert done.hint == NO_HINT
 
 
@@ -394,6 +395,16 @@ def test_odd_bytes_in_a_header_pass_as_they_are():
     error = assessed(answer(302, location="/\udcff", **{"x-request-id": "\ud800é"})).error
     assert (error.location, error.request_id) == ("/\udcff", "\ud800é")
     assert pickle.loads(pickle.dumps(error)).location == "/\udcff"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [(None, None), ("r-1", "r-1"), (f"r-{SECRET}-1", "r-***-1"), (f"r-{SECRET[:9]}", "r-***")],
+)
+def test_a_request_id_is_shown_without_the_key(said, shown):
+    """The server's name for a request, unless it has some of the key in it."""
+    came = answer() if said is None else answer(**{"X-Request-ID": said})
+    assert request_id_of(came, KEY.scrub) == shown
 
 
 # --- Transient failures --------------------------------------------------------------------------
@@ -837,7 +848,7 @@ def test_what_is_not_said_is_nothing():
     """Who leaves a field out means no status, no hint, no silence, and the first and usual case."""
     error = NotFoundError("no", status=404)
     call = assessed(answer(body=EXAMPLE_BODY)).call
-    assert Done(call, EXAMPLE_BODY) == Done(call, EXAMPLE_BODY, None, NO_HINT)
+    assert Done(call, answer()) == Done(call, answer(), NO_HINT)
     assert Fault(error=error) == Fault(error=error, status=None, hint=NO_HINT)
     assert Fail(error=error) == Fail(error=error, cool_down=0.0)
     retry = {"delay": 1.0, "counted": 1.0, "error": error}
