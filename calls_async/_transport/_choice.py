@@ -2,25 +2,25 @@
 
 A session that the caller gives has cookies, headers, middlewares, traces and timeouts of its own,
 some without a public name, so that only it can honour them. A plain http request through a proxy
-has another form. And libraries for tests replace methods of aiohttp's session (aioresponses and
-vcrpy: `_request`; `unittest.mock`: whichever it is told): a lane would go past them, to the real
-server. So it is looked at before each request whether the session is still aiohttp's own.
+has another form. And a test may have mocked aiohttp's session, which a lane would go past; see
+`_mocks`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
-from aiohttp import ClientSession
 from yarl import URL
 
 from calls_async._transport._lane import LaneTransport
+from calls_async._transport._mocks import is_mocked
 from calls_async._transport._request import proxy_of
 from calls_async._transport._session import SessionTransport, close_all
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
+
+    from aiohttp import ClientSession
 
     from calls_async._secret import ApiKey
     from calls_async._transport import Next, RelayTransport, Transport
@@ -44,20 +44,6 @@ def open_transport(
     if session is not None or (proxy is not None and URL(base_url).scheme == "http"):
         return ordinary
     return UnmockedLane(LaneTransport(base_url=base_url, proxy=proxy, **options), ordinary)
-
-
-_METHODS: Final = ClientSession.__dict__
-_OWN_REQUEST: Final = _METHODS["_request"]
-_OWN_GET: Final = _METHODS["get"]
-
-
-def is_mocked() -> bool:
-    """Whether a test has put something in the place of aiohttp's session."""
-    return (
-        _METHODS["_request"] is not _OWN_REQUEST
-        or _METHODS["get"] is not _OWN_GET
-        or aiohttp.ClientSession is not ClientSession
-    )
 
 
 class UnmockedLane:
@@ -94,15 +80,8 @@ class UnmockedLane:
         self, call_id: str, key: ApiKey, following: Next
     ) -> Awaitable[Answer | TransportError]:
         """Send requests one behind the other; see `RelayTransport.relay`."""
-
-        def unmocked(answer: Answer) -> str | None:
-            return None if is_mocked() else following(answer)
-
-        return (
-            self._ordinary.get(call_id, key)
-            if is_mocked()
-            else self._lane.relay(call_id, key, unmocked)
-        )
+        transport = self._ordinary if is_mocked() else self._lane
+        return transport.relay(call_id, key, following)
 
     async def close(self) -> None:
         """Close every connection; see `Transport.close`."""

@@ -25,6 +25,7 @@ from calls_async._ids import path_segment
 from calls_async._transport._connector import Connector, ended_with_its_connection, lent
 from calls_async._transport._head import Heads
 from calls_async._transport._link import Link, common_room
+from calls_async._transport._mocks import is_mocked
 from calls_async._transport._reading import read_answer
 from calls_async._transport._request import calls_path, request_headers
 from calls_async._transport._session import UNTIMED, close_all
@@ -207,7 +208,7 @@ class LaneTransport:
 
 def _go_on(link: Link, pool: _Pool, key: ApiKey, following: Next, answer: Answer) -> bool:
     """Send the request that follows on an answer, on the same connection; whether there is one."""
-    if pool.is_retired or (call_id := following(answer)) is None:
+    if pool.is_retired or is_mocked() or (call_id := following(answer)) is None:
         return False
     try:
         link.transport.write(

@@ -2,7 +2,8 @@
 
 What aiohttp would do on its own is switched off, so that nothing is sent or followed that the
 client did not decide: redirects, cookies, netrc, environment proxies, its timeouts, its decoders
-and its hidden second try of a GET. An injected session keeps its own cookies, headers, proxy,
+and its hidden second try of a GET. In a relay, one pass through the session sends many requests;
+see `_series`. An injected session keeps its own cookies, headers, proxy,
 connector and middlewares, which are its owner's decisions. What aiohttp raises becomes a value of
 ours in the error table.
 
@@ -23,7 +24,8 @@ from calls_async._ids import path_segment
 from calls_async._transport._connector import Connector, ended_with_its_connection
 from calls_async._transport._reading import answer_with, read_answer
 from calls_async._transport._request import calls_path, proxy_of, request_headers
-from calls_async._transport._translate import lost, translated
+from calls_async._transport._series import Series, can_have_series, single_try
+from calls_async._transport._translate import translated
 from calls_async.errors import ConfigurationError, ConnectError
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from calls_async._secret import ApiKey
+    from calls_async._transport import Next
     from calls_async._wire import Answer
     from calls_async.errors import TransportError
 
@@ -85,23 +88,40 @@ class SessionTransport:
         headers: Mapping[str, str] | None = None,
         *,
         fresh: bool = False,
+        following: Next | None = None,
     ) -> Answer | TransportError:
-        """Send one request and read the whole answer; see `Transport.get`."""
+        """Send one request and read the whole answer; see `Transport.get`.
+
+        With `following` others are sent behind it; see `RelayTransport.relay`.
+        """
         pool = self._take_pool(fresh=fresh)
         if pool is self._injected and pool.session.closed:
             return ConnectError("the injected session is closed: its owner did that too early")
+        options: dict[str, Any] = pool.options
+        series = None
+        if following is not None and pool.can_have_series():
+            series = Series(
+                pool.session,
+                following,
+                url_of=self._url_of,
+                is_trusted=lambda: pool is self._pool,
+                most=self._max_body_bytes,
+            )
+            options = {**options, "middlewares": (series,)}
         pool.users += 1
         try:
             # The headers are no local of this frame: tools that show locals would show the key.
             response = await pool.session.get(
-                self._base_url.with_path(self._prefix + path_segment(call_id), encoded=True),
+                self._url_of(call_id),
                 headers={**pool.headers, hdrs.AUTHORIZATION: key.authorization()}
                 if headers is None
                 else {**pool.headers, **headers, hdrs.AUTHORIZATION: key.authorization()},
                 allow_redirects=False,
                 ssl=self._ssl,
-                **pool.options,
+                **options,
             )
+            if series is not None and series.last is not None:
+                return series.last
             content = response.content
             if response.connection is None and content.is_eof():
                 # The body came with its head, as nearly all do, and aiohttp has taken the
@@ -124,6 +144,15 @@ class SessionTransport:
             pool.users -= 1
             if self._retired:
                 await self._close_unused()
+
+    def relay(
+        self, call_id: str, key: ApiKey, following: Next
+    ) -> Awaitable[Answer | TransportError]:
+        """Send requests one behind the other; see `RelayTransport.relay`."""
+        return self.get(call_id, key, following=following)
+
+    def _url_of(self, call_id: str) -> URL:
+        return self._base_url.with_path(self._prefix + path_segment(call_id), encoded=True)
 
     def _take_pool(self, *, fresh: bool) -> _Pool:
         """The session to use, with its connections; opened when it is first needed."""
@@ -151,7 +180,7 @@ class SessionTransport:
             auto_decompress=False,
             timeout=UNTIMED,
             proxy=self._proxy,
-            middlewares=(_single_try,),
+            middlewares=(single_try,),
         )
         return _Pool(session, headers=said, options={}, owned=True)
 
@@ -167,9 +196,11 @@ class SessionTransport:
             "proxy": self._proxy,
             # Ours is outermost, next to aiohttp's loop, so that theirs meet aiohttp's own
             # exceptions and what they raise is not tried again either.
-            "middlewares": (_single_try, *theirs),
+            "middlewares": (single_try, *theirs),
         }
-        return _Pool(session, headers=self._headers, options=options, owned=False)
+        return _Pool(
+            session, headers=self._headers, options=options, owned=False, is_plain=not theirs
+        )
 
     async def _close_unused(self) -> None:
         """Close the retired sessions that no request is using any more."""
@@ -204,6 +235,7 @@ class _Pool:
         headers: What each request says beside the key, where the session does not say it.
         options: How each request is sent, where the session does not know it.
         owned: Whether it is ours to close.
+        is_plain: Whether it has no middlewares but ours.
         users: Requests in flight on it.
     """
 
@@ -214,12 +246,18 @@ class _Pool:
         headers: Mapping[str, str],
         options: dict[str, Any],
         owned: bool,
+        is_plain: bool = True,
     ) -> None:
         self.session = session
         self.headers = headers
         self.options = options
         self.owned = owned
+        self.is_plain = is_plain
         self.users = 0
+
+    def can_have_series(self) -> bool:
+        """Whether one pass through the session may send many requests."""
+        return self.is_plain and can_have_series(self.session)
 
 
 async def close_all(closes: Iterable[Callable[[], Awaitable[object]]]) -> None:
@@ -233,20 +271,7 @@ async def close_all(closes: Iterable[Callable[[], Awaitable[object]]]) -> None:
             closing.push_async_callback(close)
 
 
-async def _single_try(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Keep aiohttp from sending a GET a second time when a kept-alive connection was lost."""
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise  # nothing was sent, and aiohttp does not try these again
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
-        disconnect = lost(exc, exc.__cause__)
-    raise disconnect  # out here, so that aiohttp's exception is not its context
-
-
 if TYPE_CHECKING:
-    from calls_async._transport import Transport
+    from calls_async._transport import RelayTransport
 
-    _conforms: type[Transport] = SessionTransport
+    _conforms: type[RelayTransport] = SessionTransport

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from calls_async._secret import ApiKey
-from calls_async._transport import LaneTransport, RelayTransport, SessionTransport
+from calls_async._transport import LaneTransport, SessionTransport
 from calls_async._wire import Answer
 from calls_async.errors import ConnectError, ProtocolError, TransportError
 from calls_async.testing import (
@@ -219,11 +219,8 @@ async def test_many_requests_at_once_each_get_their_own_answer(connect):
 
 
 async def test_a_relay_shows_each_record_and_gives_the_last_one(connect):
-    """One request for each id that is named, in that order; a session does without relays."""
+    """One request for each id that is named, in that order."""
     transport, endpoint = await connect()
-    if isinstance(transport, SessionTransport):
-        assert not isinstance(transport, RelayTransport)
-        return
     named, seen = iter(["call-2", "a/b", None]), []
     answer = await transport.relay("call-1", KEY, lambda came: seen.append(came) or next(named))
     assert [came.body for came in seen] == [*map(record_body, ("call-1", "call-2", "a/b"))]
@@ -236,8 +233,6 @@ async def test_a_relay_shows_each_record_and_gives_the_last_one(connect):
 async def test_what_is_no_200_ends_a_relay_unseen(connect, fault):
     """It comes back as from `get`, whatever it is."""
     transport, endpoint = await connect(faults={"call-1": fault})
-    if not isinstance(transport, RelayTransport):
-        return
     alone = await transport.get("call-1", KEY)
     named, seen = iter(["call-1", None]), []
     came = await transport.relay("call-0", KEY, lambda came: seen.append(came.body) or next(named))
