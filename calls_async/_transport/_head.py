@@ -110,11 +110,11 @@ class _Last:
         self.misses = 0
         """Heads that were not it again; negative once one was."""
 
-    def again(self, came: bytes) -> _Read | None:
+    def again(self, came: memoryview | bytes, size: int) -> _Read | None:
         """Read a head, if it is this one again, and its values are as long and plainly written."""
-        if len(came) < self._end:
+        if size < self._end:
             return None
-        first, length, between, request_id, last = self._taken_apart(came)
+        parts = first, length, between, request_id, last = self._taken_apart(came)
         if (first, between, last) != self._same:
             return None
         if self._id_first:
@@ -125,9 +125,8 @@ class _Last:
         if not text.isprintable():
             return None
         self.misses = -1
-        end = self._end
-        fields = Fields(came[: end - 4], text.strip(" ") if self._has_id else None)
-        return end, int(length), fields, self._silent
+        fields = Fields(parts, text.strip(" ") if self._has_id else None)
+        return self._end, int(length), fields, self._silent
 
 
 class Heads:
@@ -137,6 +136,15 @@ class Heads:
         self._kinds: list[_Kind] = []
         self._learnt = 0
         self._last: _Last | None = None
+
+    def again(self, came: memoryview | bytes, size: int) -> _Read | None:
+        """Read the head of an answer, if it is the last one again; see `read`.
+
+        Args:
+            came: The answer, as much of it as there is, and perhaps other bytes behind it.
+            size: How many bytes there are of the answer.
+        """
+        return None if self._last is None else self._last.again(came, size)
 
     def read(self, came: bytes) -> _Read | None:
         """Read the head of an answer.
@@ -149,7 +157,7 @@ class Heads:
             in bytes, the header fields, and whether none of them says anything about sending more.
             `None` if the head is not complete, or in any way unusual.
         """
-        if (last := self._last) is not None and (read := last.again(came)) is not None:
+        if (read := self.again(came, len(came))) is not None:
             return read
         for kind in self._kinds:
             match, groups, silent = kind
@@ -161,7 +169,7 @@ class Heads:
                 length, request_id = found.group(*groups)
                 begin = found.end()
                 told = None if request_id is None else _text(request_id)
-                return begin, int(length), Fields(came[: begin - 4], told), silent
+                return begin, int(length), Fields((came[:begin],), told), silent
         return self.read(came) if self._learn(came) else None
 
     def _remember(self, came: bytes, kind: _Kind, found: re.Match[bytes]) -> None:
@@ -212,14 +220,14 @@ class Fields(MultiMapping[str]):
     """The fields of a head, taken apart when somebody looks at them.
 
     Args:
-        head: The head, without the empty line that ends it.
+        parts: The head, in pieces.
         request_id: The request id's value, the one that is asked for each time.
     """
 
-    __slots__ = ("_head", "_parsed", "_request_id")
+    __slots__ = ("_parsed", "_parts", "_request_id")
 
-    def __init__(self, head: bytes, request_id: str | None) -> None:
-        self._head = head
+    def __init__(self, parts: tuple[bytes, ...], request_id: str | None) -> None:
+        self._parts = parts
         self._request_id = request_id
         self._parsed: CIMultiDict[str] | None = None
 
@@ -265,7 +273,8 @@ class Fields(MultiMapping[str]):
     @property
     def _fields(self) -> CIMultiDict[str]:
         if self._parsed is None:
-            fields = [line.partition(b":") for line in self._head.split(b"\r\n")[1:]]
+            lines = b"".join(self._parts).removesuffix(_END).split(b"\r\n")
+            fields = [line.partition(b":") for line in lines[1:]]
             self._parsed = CIMultiDict((name.decode(), _text(value)) for name, _, value in fields)
         return self._parsed
 

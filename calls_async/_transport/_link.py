@@ -11,8 +11,7 @@ parser, and ends in the errors, of the ordinary path.
 from __future__ import annotations
 
 import asyncio
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from calls_async._wire import Answer
 
@@ -26,9 +25,9 @@ if TYPE_CHECKING:
 
 _ROOM: Final = 16_384
 """Bytes that are received at once: some records, and no more than the allocator has at hand."""
-_answer: Final[Callable[[tuple[int, Fields, bytes, bool]], Answer]] = partial(
+_answer: Final = cast(
+    "Callable[[type[Answer], tuple[int, Fields, bytes, bool]], Answer]",
     tuple.__new__,  # pyright: ignore[reportUnknownMemberType] (its stub leaves the elements open)
-    Answer,
 )
 """An `Answer` without the detour through its own `__new__`, which is written in Python."""
 
@@ -143,15 +142,25 @@ class Link(asyncio.BufferedProtocol):
         if waiter is None or self._came:
             self._more(waiter, nbytes)
             return
-        came = bytes(self._room[:nbytes])
+        room = self._room
+        read = self._heads.again(room, nbytes)
+        if read is not None and read[0] + read[1] == nbytes and read[1] <= self._most:
+            begin, _, fields, silent = read
+            body = room[begin:nbytes].tobytes()
+            self._read(waiter, _answer(Answer, (200, fields, body, silent)))
+        else:
+            self._begun(waiter, room[:nbytes].tobytes())
+
+    def _begun(self, waiter: asyncio.Future[Answer | None], came: bytes) -> None:
+        """The beginning of an answer has arrived, or all of it."""
         read = self._heads.read(came)
         if read is not None and read[1] <= self._most:
             begin, length, fields, silent = read
             self._whole = begin + length
-            if self._whole == nbytes:
-                self._read(waiter, _answer((200, fields, came[begin:], silent)))
+            if self._whole == len(came):
+                self._read(waiter, _answer(Answer, (200, fields, came[begin:], silent)))
                 return
-            if self._whole > nbytes:
+            if self._whole > len(came):
                 self._came += came
                 return
         self._let_read(waiter, came)
@@ -171,7 +180,7 @@ class Link(asyncio.BufferedProtocol):
             self._let_read(waiter, came)
             return
         begin, _, fields, silent = read
-        self._read(waiter, _answer((200, fields, came[begin:], silent)))
+        self._read(waiter, _answer(Answer, (200, fields, came[begin:], silent)))
 
     def eof_received(self) -> None:
         """The server will send no more."""

@@ -182,7 +182,10 @@ def test_fields_are_a_mapping_without_regard_to_case():
     """In each way of asking they are what aiohttp's own mapping of the same fields is."""
     pairs = [("X-Request-Id", "r-1"), ("A", "1"), ("a", "2"), ("B", ""), ("x-request-id", "r-2")]
     lines = [f"{name}: {value}".encode() for name, value in pairs]
-    fields, theirs = Fields(BEGINNING + b"\r\n".join(lines), "r-1"), CIMultiDict(pairs)
+    fields, theirs = (
+        Fields((BEGINNING, b"\r\n".join(lines), b"\r\n\r\n"), "r-1"),
+        CIMultiDict(pairs),
+    )
     assert isinstance(fields, MultiMapping)
     nothing = object()
     for name in ("X-Request-Id", "x-request-id", "X-REQUEST-ID", "A", "a", "b", "none"):
@@ -208,7 +211,7 @@ def caught(way, name):
 
 def test_without_a_request_id_there_is_none():
     """Neither in a hurry nor otherwise."""
-    fields = Fields(BEGINNING + LENGTH, None)
+    fields = Fields((BEGINNING + LENGTH,), None)
     assert fields.get("x-request-id") is fields.get("X-Request-Id") is None
     assert fields.get("x-request-id", "none") == "none"
 
@@ -293,3 +296,17 @@ def test_a_head_that_never_comes_again_is_seldom_remembered(monkeypatch):
     for number in (b"now", b"now", b"then", b"then"):
         heads.read(head(b"Date: " + number))
     assert heads._last.misses < 0
+
+
+def test_what_is_behind_an_answer_is_none_of_it():
+    """What it is held against is a room that others have filled before, and further."""
+    heads, whole = Heads(), head(b"X-Request-Id: r-1")
+    room = memoryview(whole + b"{}" + whole)
+    assert heads.again(room, len(whole)) is None
+    heads.read(whole)
+    for size in (0, 1, len(whole) - 1):
+        assert heads.again(room, size) is None
+    begin, length, fields, silent = heads.again(room, len(whole))
+    assert (begin, length, silent) == (len(whole), 7, True)
+    assert fields.get("x-request-id") == "r-1"
+    assert [*fields.items()] == [("X-Request-Id", "r-1"), ("Content-Length", "7")]
