@@ -100,7 +100,12 @@ class Relay:
         self._credentials = credentials
         self._scope = scope
         self._key = key
+        # What each answer needs of these, at hand.
         self._scrub = key.scrub
+        self._now = line.loop.time
+        self._throttle = line.throttle
+        self._counters = line.counters
+        self._renew = scope.renew_request
         self._most, self._total = most, total
         self._seconds = min(most, total)
         self._hand_on = hand_on
@@ -118,7 +123,9 @@ class Relay:
             index: Its position among those given.
         """
         scope = self._scope
-        self._next_is(call_id, index)
+        self.call_id, self.index = call_id, index
+        self.began = self._now()
+        self._counters.requests += 1
         self._task = scope.begin_request(self.began + self._seconds, self._line.loop)
         try:
             came = await transport.relay(call_id, self._key, self.answered)
@@ -132,7 +139,11 @@ class Relay:
         else:
             scope.end_request(self._task)
             if not self.is_over and self.brought is None:
-                self._take(read(self.call_id, self._key, came))
+                brought = read(self.call_id, self._key, came)
+                if isinstance(brought, Done):
+                    self._has_come(brought, noted(self._line, scope, brought, self.began))
+                else:
+                    self.brought = brought
         if self._error is not None:
             raise self._error
         if self.brought is not None:
@@ -141,13 +152,18 @@ class Relay:
     def answered(self, came: Answer) -> str | None:
         """Take an answer; the id to ask for next, if the relay goes on."""
         try:
-            # This is `read`, which see.
-            now = 0.0 if came.silent else time()
-            if (
-                not self._take(assess(self.call_id, came, now, self._scrub))
-                or self._credentials.held is not self._key
-                or not self._line.throttle.keep(self._scope)
-            ):
+            # These are `read` and `noted`, which see.
+            today = 0.0 if came.silent else time()
+            brought = assess(self.call_id, came, today, self._scrub)
+            if type(brought) is not Done:
+                self.brought = brought
+                return None
+            began, now = self.began, self._now()
+            self._has_come(brought, now - began)
+            self._scope.answered(now)
+            self._counters.fetched += 1
+            goes_on = self._throttle.carry_on(self._scope, brought.hint, began, now)
+            if not goes_on or self._credentials.held is not self._key:
                 return None
             self.is_handed_on = True
             following = self._hand_on(self)
@@ -157,26 +173,18 @@ class Relay:
         if following is None:
             return None
         self.is_over = self.is_handed_on = False
-        self._next_is(*following)
-        self._scope.renew_request(self._task, self.began + self._seconds)
-        return self.call_id
+        call_id, self.index = following
+        self.call_id = call_id
+        self.began = now = self._now()
+        self._counters.requests += 1
+        self._renew(self._task, now + self._seconds)
+        return call_id
 
     def outcome(self) -> Fetched:
         """The outcome of the call whose record came last."""
         return outcome_of(self.call_id, self.index, self._done, 1, self._elapsed, self._key)
 
-    def _next_is(self, call_id: str, index: int) -> None:
-        """Another request is about to be sent."""
-        self.call_id, self.index = call_id, index
-        self.began = self._line.loop.time()
-        self._line.counters.requests += 1
-
-    def _take(self, brought: Brought) -> bool:
-        """Take what a request brought; whether that is a record."""
-        if type(brought) is not Done:
-            self.brought = brought
-            return False
+    def _has_come(self, done: Done, elapsed: float) -> None:
         self.is_over = True
-        self._done, self.call = brought, brought.call
-        self._elapsed = noted(self._line, self._scope, brought, self.began)
-        return True
+        self.call = done.call
+        self._done, self._elapsed = done, elapsed

@@ -195,8 +195,19 @@ class Throttle:
         self.in_flight += 1
         return True
 
-    def keep(self, scope: Scope) -> bool:
-        """Whether who has a permit may keep it for another first try: nothing stands against it."""
+    def carry_on(self, scope: Scope, hint: Hint, started: float, now: float) -> bool:
+        """Learn from a first try's record, and have its permit kept for another one.
+
+        Args:
+            scope: What both are part of.
+            hint: What the answer says about sending more.
+            started: When the request was sent, by the event loop's clock.
+            now: The time, by the same clock.
+
+        Returns:
+            Whether the permit may be kept: nothing at all stands against it.
+        """
+        self.learn_record(hint, started, now)
         return not (
             self._queue
             or not self._gate.is_free

@@ -158,6 +158,11 @@ async def test_at_once_or_not_at_all():
     assert throttle.admit_at_once(scope) is None
 
 
+def carries_on(throttle, scope, hint=NO_HINT):
+    """Bring a record; whether its permit is kept."""
+    return throttle.carry_on(scope, hint, now(), now())
+
+
 AGAINST = {
     "nothing": lambda *_: None,
     "silence": lambda throttle, _: ask_for_silence(throttle, 10),
@@ -173,14 +178,22 @@ AGAINST = {
 @in_virtual_time
 async def test_a_permit_is_kept_as_long_as_nothing_stands_against_it(against):
     """Who keeps one is asked what who takes one is asked; the permit itself counts as one."""
-    throttle, scope = throttle_of(2), Scope()
-    assert throttle.take(scope)
-    assert throttle.take(scope)
+    throttle, scope = throttle_of(20), Scope()
+    assert all(throttle.take(scope) for _ in range(20))
     assert not throttle.take(scope)
-    assert throttle.keep(scope)
+    assert carries_on(throttle, scope)
     AGAINST[against](throttle, scope)
-    assert throttle.keep(scope) == (against == "nothing")
-    assert throttle.in_flight == 2
+    assert carries_on(throttle, scope) == (against == "nothing")
+    assert throttle.in_flight == 20
+
+
+@in_virtual_time
+async def test_what_a_record_says_counts_before_its_permit_is_kept():
+    """The server may ask for silence with the very answer that would send another request."""
+    throttle, scope = throttle_of(), Scope()
+    assert throttle.take(scope)
+    assert not carries_on(throttle, scope, Hint(wait=7.0))
+    assert throttle.closed_for() == 7.0
 
 
 @in_virtual_time
@@ -190,10 +203,10 @@ async def test_no_permit_is_kept_from_those_who_wait():
     assert throttle.take(scope)
     waiting = asyncio.ensure_future(throttle.admit(scope))
     await turns(2)
-    assert not throttle.keep(scope)
+    assert not carries_on(throttle, scope)
     throttle.release()
     assert await waiting is not None
-    assert throttle.keep(scope)
+    assert carries_on(throttle, scope)
 
 
 @in_virtual_time
