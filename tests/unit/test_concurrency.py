@@ -318,3 +318,28 @@ def test_the_usual_duration_ages_by_the_limit(limit):
 def test_the_repr_tells_the_limit_and_the_maximum():
     """What a person wants to know at night."""
     assert repr(Concurrency(64)) == "Concurrency(limit=20, maximum=64)"
+
+
+@pytest.mark.parametrize(("in_flight", "limit"), [(17, 20), (18, 21), (19, 21)])
+def test_the_first_limit_is_raised_as_any_is(in_flight, limit):
+    """While floor(0.9 x 20) = 18 are in flight, from the first answer on."""
+    concurrency = Concurrency(64)
+    concurrency.succeeded(in_flight, **QUICK)
+    assert concurrency.limit == limit
+
+
+@pytest.mark.parametrize(("usual", "took"), [(0.01, 0.05), (1.0, 1.5)], ids=["brief", "double"])
+def test_what_is_slow_by_one_measure_alone_is_a_success(usual, took):
+    """Neither what is twice as long and still brief, nor what is longer and not twice as long."""
+    concurrency = Concurrency(64)
+    take(concurrency, usual, took)
+    assert concurrency.limit == 22
+
+
+def test_failures_that_come_at_once_are_no_slow_answers():
+    """However late they come: a refusal says nothing about how long the server takes."""
+    concurrency = Concurrency(20)
+    take(concurrency, 0.01)
+    for _ in range(20):
+        concurrency.overloaded(started=200.0, now=200.05)
+    assert concurrency.limit == 18

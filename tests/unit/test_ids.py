@@ -177,3 +177,9 @@ def test_what_a_subclass_says_of_itself_is_not_believed():
     for text in ("call-1", "a/b"):
         assert check_call_id(Liar(text)) is None
         assert path_segment(Liar(text)) == path_segment(text)
+
+
+@pytest.mark.parametrize("call_id", ["abcxyz", "ABCXYZ", "0189", "a-b_c.d~e"])
+def test_an_id_that_needs_no_quoting_is_left_alone(call_id):
+    """It is the very text, and not a copy: nearly every id is such a one."""
+    assert path_segment(call_id) is call_id

@@ -399,10 +399,16 @@ def test_odd_bytes_in_a_header_pass_as_they_are():
 
 @pytest.mark.parametrize(
     ("said", "shown"),
-    [(None, None), ("r-1", "r-1"), (f"r-{SECRET}-1", "r-***-1"), (f"r-{SECRET[:9]}", "r-***")],
+    [
+        (None, None),
+        ("r-1", "r-1"),
+        (f"r-{SECRET}-1", "r-***-1"),
+        (f"r-{SECRET[:9]}", "r-***"),
+        (f"\udcff{SECRET}", "\udcff***"),
+    ],
 )
 def test_a_request_id_is_shown_without_the_key(said, shown):
-    """The server's name for a request, unless it has some of the key in it."""
+    """The server's name for a request, of which what holds some of the key is masked."""
     came = answer() if said is None else answer(**{"X-Request-ID": said})
     assert request_id_of(came, KEY.scrub) == shown
 
