@@ -97,17 +97,8 @@ class SessionTransport:
         pool = self._take_pool(fresh=fresh)
         if pool is self._injected and pool.session.closed:
             return ConnectError("the injected session is closed: its owner did that too early")
-        options: dict[str, Any] = pool.options
-        series = None
-        if following is not None and pool.can_have_series():
-            series = Series(
-                pool.session,
-                following,
-                url_of=self._url_of,
-                is_trusted=lambda: pool is self._pool,
-                most=self._max_body_bytes,
-            )
-            options = {**options, "middlewares": (series,)}
+        series = None if following is None else self._series(pool, following)
+        options: dict[str, Any] = {} if series is None else {"middlewares": (series,)}
         pool.users += 1
         try:
             # The headers are no local of this frame: tools that show locals would show the key.
@@ -118,7 +109,7 @@ class SessionTransport:
                 else {**pool.headers, **headers, hdrs.AUTHORIZATION: key.authorization()},
                 allow_redirects=False,
                 ssl=self._ssl,
-                **options,
+                **{**pool.options, **options},
             )
             if series is not None and series.last is not None:
                 return series.last
@@ -150,6 +141,18 @@ class SessionTransport:
     ) -> Awaitable[Answer | TransportError]:
         """Send requests one behind the other; see `RelayTransport.relay`."""
         return self.get(call_id, key, following=following)
+
+    def _series(self, pool: _Pool, following: Next) -> Series | None:
+        """What sends many requests in one pass; `None` if the session has to see each of them."""
+        if not (pool.is_plain and can_have_series(pool.session)):
+            return None
+        return Series(
+            pool.session,
+            following,
+            url_of=self._url_of,
+            is_trusted=lambda: pool is self._pool,
+            most=self._max_body_bytes,
+        )
 
     def _url_of(self, call_id: str) -> URL:
         return self._base_url.with_path(self._prefix + path_segment(call_id), encoded=True)
@@ -254,10 +257,6 @@ class _Pool:
         self.owned = owned
         self.is_plain = is_plain
         self.users = 0
-
-    def can_have_series(self) -> bool:
-        """Whether one pass through the session may send many requests."""
-        return self.is_plain and can_have_series(self.session)
 
 
 async def close_all(closes: Iterable[Callable[[], Awaitable[object]]]) -> None:
