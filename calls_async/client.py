@@ -5,45 +5,34 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
-import threading
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, overload
 
 import attrs
 
 from calls_async import config
-from calls_async._attempt import Counters, Line
-from calls_async._budget import CAPACITY
-from calls_async._concurrency import START
-from calls_async._credentials import Credentials
+from calls_async._attempt import Line
+from calls_async._core import Core, Job, transport_of
 from calls_async._fetch import Fetcher, ToldFetcher
-from calls_async._scope import Batch, Scope
 from calls_async._secret import ApiKey
 from calls_async._telling import Teller
-from calls_async._throttle import Throttle
-from calls_async._transport import Transport, open_transport
 from calls_async.bulk._gather import gather
 from calls_async.bulk._source import CallIds, checked
 from calls_async.bulk._stream import OutcomeStream
 from calls_async.config import ClientConfig, KeyProvider, Limits, RetryPolicy, Timeouts
-from calls_async.errors import (
-    ClientClosedError,
-    ConfigurationError,
-    StoppedBy,
-    WrongEventLoopError,
-)
-from calls_async.events import Hook, Statistics
-from calls_async.outcomes import Failed, Fetched, Outcome
+from calls_async.errors import ConfigurationError
+from calls_async.outcomes import Failed, Fetched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from ssl import SSLContext
     from types import TracebackType
     from typing import Unpack
 
     from aiohttp import ClientSession
 
-    from calls_async._relay import HandOn
+    from calls_async._transport import Transport
     from calls_async.errors import CallsError
+    from calls_async.events import Hook, Statistics
     from calls_async.fleet import FleetPace
     from calls_async.models import Call
 
@@ -103,7 +92,7 @@ class CallsClient:
         ConfigurationError: An option, or an environment variable, cannot be used.
     """
 
-    _core: _Core
+    _core: Core
     _config: ClientConfig
     _fetcher: Fetcher | None
     _owns_core: bool
@@ -146,9 +135,9 @@ class CallsClient:
             hooks=config.check_hooks(hooks),
             pace=config.check_pace(pace),
         )
-        self._set_up(settings, _Core(settings, _transport(settings)), owns_core=True)
+        self._set_up(settings, Core(settings, transport_of(settings)), owns_core=True)
 
-    def _set_up(self, settings: ClientConfig, core: _Core, *, owns_core: bool) -> None:
+    def _set_up(self, settings: ClientConfig, core: Core, *, owns_core: bool) -> None:
         self._config = settings
         self._core = core
         self._owns_core = owns_core
@@ -165,7 +154,7 @@ class CallsClient:
     ) -> Self:
         """A client over another transport; this is how `calls_async.testing` puts in its fake."""
         client = cls(api_key, base_url=base_url, **options)
-        client._core = _Core(client._config, transport)
+        client._core = Core(client._config, transport)
         return client
 
     def with_options(
@@ -399,142 +388,9 @@ class CallsClient:
         teller.introduce(self._core.statistics)
         return teller
 
-    def _open_job(self, on_sleep: Callable[[], None]) -> _Job:
+    def _open_job(self, on_sleep: Callable[[], None]) -> Job:
         patience = self._config.limits.patience
-        return _Job(self._core, self._ready(), patience=patience, on_sleep=on_sleep)
-
-
-class _Core:
-    """What a client and its `with_options` children share.
-
-    Args:
-        settings: The first client's configuration.
-        transport: The way to the server.
-    """
-
-    def __init__(self, settings: ClientConfig, transport: Transport) -> None:
-        self.transport = transport
-        self.scope = Scope()
-        self.credentials = Credentials(settings.source)
-        self.counters = Counters()
-        self._settings = settings
-        self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
-        self._binding = threading.Lock()  # threads may use it for the first time at once
-        self._throttle: Throttle | None = None
-
-    def bind(self) -> Throttle:
-        """Belong to the running event loop and this process, from the first use on.
-
-        Raises:
-            ClientClosedError: The client is closed.
-            WrongEventLoopError: It belongs to another event loop or process.
-        """
-        if self.scope.closing is not None:
-            raise ClientClosedError("the client is closed", stopped_by=StoppedBy.CLOSED)
-        if self._throttle is None:
-            with self._binding:
-                if self._throttle is None:
-                    self._throttle = self._bound(asyncio.get_running_loop())
-        self.check_home()
-        return self._throttle
-
-    def _bound(self, loop: asyncio.AbstractEventLoop) -> Throttle:
-        limits, retry = self._settings.limits, self._settings.retry
-        self._home = (os.getpid(), loop)
-        return Throttle(
-            limits,
-            max_cool_down=max(limits.patience, retry.max_server_wait),
-            loop=loop,
-            pace=self._settings.pace,
-        )
-
-    def check_home(self) -> None:
-        """Make sure that this is where the client belongs.
-
-        Raises:
-            WrongEventLoopError: It belongs to another event loop or process.
-        """
-        if self._home is None:
-            return
-        process, loop = self._home
-        # The process comes first: in the child of a fork asyncio knows no running loop.
-        if process != os.getpid() or loop is not asyncio.get_running_loop():
-            raise WrongEventLoopError(
-                "the client belongs to another event loop, or to a parent process: make one for "
-                "each, where it is used"
-            )
-
-    async def close(self, grace: float) -> None:
-        """Let what is under way end in time, and end everything; what is closed stays so."""
-        self.check_home()
-        closed = ClientClosedError("the client was closed", stopped_by=StoppedBy.CLOSED)
-        try:
-            if grace and self._throttle is not None:
-                await self._drain(self._throttle, grace, closed)
-        finally:
-            self.scope.stop(closed, abort=True)
-            try:
-                await self.transport.close()
-            finally:
-                if self._throttle is not None:
-                    await self._throttle.close()
-
-    async def _drain(self, throttle: Throttle, grace: float, closed: CallsError) -> None:
-        """Begin no more, and wait until nothing is under way, or the time is over."""
-        now = asyncio.get_running_loop().time
-        until = now() + grace
-        self.scope.shut(closed)
-        while self.scope.busy and (left := until - now()) > 0:
-            if throttle.closed_for() > left:
-                self.scope.stop(closed)  # who waits waits in vain; what is on the wire may finish
-            await self.scope.news(until)
-
-    def statistics(self) -> Statistics:
-        throttle, limits = self._throttle, self._settings.limits
-        return Statistics(
-            **attrs.asdict(self.counters),
-            transport=self.transport.name,
-            in_flight=0 if throttle is None else throttle.in_flight,
-            waiting=0 if throttle is None else throttle.waiting,
-            cool_down=0.0 if throttle is None else throttle.closed_for(),
-            pace=limits.max_rate if throttle is None else throttle.pace,
-            concurrency=min(START, limits.max_concurrency)
-            if throttle is None
-            else throttle.concurrency,
-            max_concurrency=limits.max_concurrency,
-            budget=CAPACITY if throttle is None else throttle.budget.level,
-            outage=0.0 if throttle is None else throttle.silent_for(),
-        )
-
-
-class _Job(Batch):
-    """One batch of a client: a scope that knows how to fetch in it."""
-
-    def __init__(
-        self, core: _Core, fetcher: Fetcher, *, patience: float, on_sleep: Callable[[], None]
-    ) -> None:
-        super().__init__(core.scope, patience=patience, on_sleep=on_sleep)
-        self._relay = fetcher.relay
-        self.spare = fetcher.line.throttle.spare
-        self.check_home = core.check_home
-
-    def fetch(
-        self, call_id: str, index: int, hand_on: HandOn
-    ) -> Coroutine[Any, Any, Outcome | None]:
-        return self._relay(call_id, index, self, hand_on)
-
-
-def _transport(settings: ClientConfig) -> Transport:
-    return open_transport(
-        session=settings.session,
-        base_url=settings.base_url,
-        proxy=settings.proxy,
-        trust_env=settings.trust_env,
-        max_body_bytes=settings.limits.max_body_bytes,
-        headers=settings.headers,
-        user_agent=settings.user_agent,
-        ssl=settings.ssl,
-    )
+        return Job(self._core, self._ready(), patience=patience, on_sleep=on_sleep)
 
 
 def _restored(cls: type[CallsClient], options: ClientOptions) -> CallsClient:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-import calls_async.client
+import calls_async._core
 from calls_async._transport import SessionTransport, open_transport
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ def over(way: str) -> Iterator[None]:
     """Let new clients go this way."""
     opened = {USUAL: open_transport, "session": SessionTransport}[way]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calls_async.client, "open_transport", opened)
+        patch.setattr(calls_async._core, "open_transport", opened)
         yield
 
 
 def taken() -> str:
     """The way that new clients go now."""
-    return USUAL if vars(calls_async.client)["open_transport"] is open_transport else "session"
+    return USUAL if vars(calls_async._core)["open_transport"] is open_transport else "session"
 
 
 def is_usual() -> bool:

@@ -11,6 +11,7 @@ import asyncio
 import socket
 import struct
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self, assert_never
 from urllib.parse import unquote_to_bytes
 from weakref import WeakSet
@@ -118,7 +119,9 @@ class Sandbox(Endpoint):
             if action.delay:
                 await asyncio.sleep(action.delay)
             if action.breaks is not None:
-                await _break(action.breaks, request, action)
+                # Who has hung up in this very turn of the loop cannot be answered any more.
+                with suppress(ConnectionError):
+                    await _break(action.breaks, request, action)
                 # The handler is cancelled as soon as the connection is gone.
                 await asyncio.get_running_loop().create_future()
             return web.Response(status=action.status, headers=action.headers, body=action.body)
