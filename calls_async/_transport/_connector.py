@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from aiohttp import ClientRequest, ClientTimeout
+    from aiohttp.client_proto import ResponseHandler
     from aiohttp.tracing import Trace
 
 
@@ -38,7 +39,7 @@ class Connector(aiohttp.TCPConnector):
 
     def __init__(self) -> None:
         super().__init__(limit=0)  # pyright: ignore[reportUnknownMemberType] (aiohttp's own gap)
-        self._used: WeakSet[object] = WeakSet()
+        self._used: WeakSet[ResponseHandler] = WeakSet()
         self._process = os.getpid()
 
     def __del__(self, *args: Any, **options: Any) -> None:
@@ -61,6 +62,17 @@ class Connector(aiohttp.TCPConnector):
             if not protocol.should_close:
                 return connection
             connection.close()
+
+    async def close(self, *, abort_ssl: bool = False) -> None:
+        """Close all connections, and wait until they are gone.
+
+        aiohttp waits in a task, and a cancellation may reach that before its first step. Then
+        nobody would look at how the connections were lost, of which asyncio complains.
+        """
+        for protocol in self._used:
+            if (lost := protocol.closed) is not None:
+                lost.add_done_callback(_heard)
+        await super().close(abort_ssl=abort_ssl)
 
 
 _PIECE: Final = 64 * 1024
