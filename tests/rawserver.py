@@ -161,3 +161,13 @@ def http(
 def record(call_id: str = "call-1", **members: Any) -> bytes:
     """The page's example as the record of `call_id`."""
     return json.dumps(example() | {"id": call_id} | members).encode()
+
+
+def id_of(exchange: Exchange) -> str:
+    """The id that is asked for, as it stands in the path."""
+    return exchange.target.rsplit("/", 1)[-1]
+
+
+def own(exchange: Exchange) -> bytes:
+    """The right answer: the record that is asked for."""
+    return http(record(id_of(exchange)))

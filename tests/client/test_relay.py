@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from contextvars import ContextVar
 from unittest.mock import AsyncMock, MagicMock, patch
 
@@ -23,16 +24,11 @@ from calls_async import (
 from calls_async._transport._choice import UnmockedLane
 from calls_async.testing import FakeTransport, Fault, fake_client
 from tests.kit import call_ids, in_virtual_time
-from tests.rawserver import http, raw_server, record
+from tests.rawserver import http, own, raw_server, record
 
 KEY = "sk_test_of_the_relays"
 ONE = Limits(max_concurrency=1)
 IDS = call_ids(50)
-
-
-def own(exchange):
-    """The right answer."""
-    return http(record(exchange.target.rsplit("/", 1)[-1]))
 
 
 def client_to(server, **options):
@@ -184,8 +180,10 @@ async def test_a_new_key_ends_the_relays_that_carry_the_old_one():
     assert used.count(first) > 9
 
 
-async def test_a_session_that_is_mocked_meanwhile_ends_the_relays():
+@pytest.mark.parametrize("way", ["lane", "session"])
+async def test_a_session_that_is_mocked_meanwhile_ends_the_relays(way):
     """It is asked before each request, also of a relay, whether a test has mocked it."""
+    session = aiohttp.ClientSession() if way == "session" else None
     mock = AsyncMock()
     mock.return_value = MagicMock(status=404, headers={}, connection=None)
     mock.return_value.content.is_eof.return_value = True
@@ -198,7 +196,12 @@ async def test_a_session_that_is_mocked_meanwhile_ends_the_relays():
         return own(exchange)
 
     try:
-        async with raw_server(script) as server, client_to(server, limits=ONE) as client:
+        async with (
+            raw_server(script) as server,
+            session or nullcontext(),
+            client_to(server, session=session, limits=ONE) as client,
+        ):
+            assert client.statistics().transport == way
             calls = await client.gather_calls(IDS[:6], return_exceptions=True)
     finally:
         patched.stop()

@@ -20,7 +20,7 @@ from calls_async._transport._link import _ROOM, common_room
 from calls_async._wire import Answer
 from calls_async.errors import ProtocolError, TransportError
 from tests.kit import call_ids, other_tasks, run_python, turns
-from tests.rawserver import http, raw_server, record
+from tests.rawserver import http, id_of, own, raw_server, record
 from tests.waiting import until
 
 trustme = pytest.importorskip("trustme", reason="trustme is not installed: no certificates")
@@ -103,16 +103,6 @@ async def opened(over, script, *, kind=LaneTransport, greeting=b"", **options):
         finally:
             await transport.close()
         await server.quiet()
-
-
-def own(exchange):
-    """The right answer."""
-    return http(record(asked(exchange)))
-
-
-def asked(exchange):
-    """The id that is asked for."""
-    return exchange.target.rsplit("/", 1)[-1]
 
 
 async def check(transport, call_id="call-1", **options):
@@ -888,7 +878,7 @@ async def test_fresh_trusts_no_connection_that_is_open(opened):
     going = {"slow": asyncio.Event(), "slower": asyncio.Event()}
 
     async def script(exchange):
-        if (event := going.get(asked(exchange))) is not None:
+        if (event := going.get(id_of(exchange))) is not None:
             await event.wait()
         return own(exchange)
 

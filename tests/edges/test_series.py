@@ -9,7 +9,6 @@ import asyncio
 import gzip
 import warnings
 from http.cookies import SimpleCookie
-from unittest.mock import AsyncMock, MagicMock, patch
 
 import aiohttp
 import pytest
@@ -25,22 +24,12 @@ from calls_async import (
 from calls_async._secret import ApiKey
 from calls_async._transport import SessionTransport
 from tests.kit import call_ids
-from tests.rawserver import http, raw_server, record
+from tests.rawserver import http, id_of, own, raw_server, record
 from tests.waiting import until
 
 KEY = "sk_test_of_a_series"
 ONE = Limits(max_concurrency=1)
 IDS = call_ids(9)
-
-
-def id_of(exchange):
-    """The id that is asked for."""
-    return exchange.target.rsplit("/", 1)[-1]
-
-
-def own(exchange):
-    """The right answer."""
-    return http(record(id_of(exchange)))
 
 
 def client_over(session, server, **options):
@@ -350,29 +339,3 @@ async def test_connections_that_are_trusted_no_longer_are_not_used_again():
         assert (await fresh[0]).body == record("call-9")
         await transport.close()
     assert sorted(map(id_of, server.requests)) == ["call-1", "call-2", "call-9"]
-
-
-async def test_a_mock_that_comes_meanwhile_ends_it():
-    """The rest is the mock's to answer."""
-    mock = AsyncMock(return_value=MagicMock(status=404, headers={}, connection=None))
-    mock.return_value.content.is_eof.return_value = True
-    mock.return_value.content.read_nowait.return_value = b"{}"
-    patched = patch.object(aiohttp.ClientSession, "get", mock)
-
-    def script(exchange):
-        if exchange.number == 3:
-            patched.start()
-        return own(exchange)
-
-    try:
-        async with (
-            raw_server(script) as server,
-            aiohttp.ClientSession() as session,
-            client_over(session, server) as client,
-        ):
-            found = await client.gather_calls(IDS, return_exceptions=True)
-    finally:
-        patched.stop()
-    assert len(server.requests) == 3
-    assert mock.await_count == len(IDS) - 3
-    assert [getattr(call, "id", None) for call in found] == [*IDS[:3], *[None] * (len(IDS) - 3)]
