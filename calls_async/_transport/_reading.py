@@ -13,10 +13,18 @@ from calls_async._transport._unpack import too_large, unpacked
 from calls_async._wire import Answer
 
 if TYPE_CHECKING:
-    from aiohttp import StreamReader
+    from aiohttp import ClientResponse, StreamReader
     from multidict import MultiMapping
 
     from calls_async.errors import ProtocolError
+
+
+def has_come_whole(response: ClientResponse) -> bool:
+    """Whether the body came with its head, as nearly all do, and aiohttp has the connection back.
+
+    Then nothing is left to wait for or to clean up.
+    """
+    return response.connection is None and response.content.is_eof()
 
 
 async def read_answer(

@@ -1,10 +1,10 @@
 """Requests one behind the other through a session; the rule: what all have in common is made once.
 
 A session makes for each request a URL, headers, cookies, a proxy, a timeout and a request anew,
-which is more than it takes to send that and to read the answer. But a client middleware of
-aiohttp's may call its handler as often as it likes, and change the request before: retries are
-written so. A series is a middleware that, where an answer is ordinary, gives the request the URL of
-the next id, and lets its handler send it.
+which is more than a quarter of what the request costs. But a client middleware of aiohttp's may
+call its handler as often as it likes, and change the request before: retries are written so. A
+series is a middleware that, where an answer is ordinary, gives the request the URL of the next id,
+and lets its handler send it.
 
 Only what is the same for each of the requests may be left out. So an injected session with
 middlewares, traces, cookies, a proxy, or a class of its own for requests is asked for each of them.
@@ -19,7 +19,7 @@ import aiohttp
 from aiohttp import hdrs
 
 from calls_async._transport._mocks import is_mocked
-from calls_async._transport._reading import answer_with
+from calls_async._transport._reading import answer_with, has_come_whole
 from calls_async._transport._translate import lost
 from calls_async._wire import Answer
 
@@ -46,14 +46,13 @@ async def single_try(
 
 
 def can_have_series(session: aiohttp.ClientSession) -> bool:
-    """Whether a session does nothing for each request that a series would leave out.
+    """Whether a session may do nothing for each request that a series would leave out.
 
-    Its own middlewares are for the caller to look at.
+    What may change meanwhile is looked at with each answer, and its own middlewares by the caller.
     """
     return (
         type(session) is aiohttp.ClientSession
         and type(session.cookie_jar) in {aiohttp.CookieJar, aiohttp.DummyCookieJar}
-        and not session.trace_configs
         and not is_mocked()  # a mock may copy what it is given, and a series has the session
     )
 
@@ -113,8 +112,7 @@ class Series:
         session = self._session
         return (
             response.status == HTTPStatus.OK
-            and response.connection is None
-            and response.content.is_eof()
+            and has_come_whole(response)
             # Without cookies the session would give and take none with the next request either.
             and not len(self._cookies)
             and hdrs.COOKIE not in request.headers

@@ -22,7 +22,7 @@ from yarl import URL
 
 from calls_async._ids import path_segment
 from calls_async._transport._connector import Connector, ended_with_its_connection
-from calls_async._transport._reading import answer_with, read_answer
+from calls_async._transport._reading import answer_with, has_come_whole, read_answer
 from calls_async._transport._request import calls_path, proxy_of, request_headers
 from calls_async._transport._series import Series, can_have_series, single_try
 from calls_async._transport._translate import translated
@@ -114,9 +114,7 @@ class SessionTransport:
             if series is not None and series.last is not None:
                 return series.last
             content = response.content
-            if response.connection is None and content.is_eof():
-                # The body came with its head, as nearly all do, and aiohttp has taken the
-                # connection back: nothing is left to wait for or to clean up.
+            if has_come_whole(response):
                 return answer_with(
                     content.read_nowait(), response.status, response.headers, self._max_body_bytes
                 )

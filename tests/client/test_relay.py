@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import nullcontext
 from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from unittest.mock import AsyncMock, MagicMock, patch
 
 import aiohttp
@@ -24,7 +26,7 @@ from calls_async import (
 from calls_async._transport._choice import UnmockedLane
 from calls_async.testing import FakeTransport, Fault, fake_client
 from tests.kit import call_ids, in_virtual_time
-from tests.rawserver import http, own, raw_server, record
+from tests.rawserver import http, id_of, own, raw_server, record
 
 KEY = "sk_test_of_the_relays"
 ONE = Limits(max_concurrency=1)
@@ -91,6 +93,23 @@ async def test_each_call_of_a_relay_has_its_own_time_limit():
     assert fake.relays == 1
 
 
+class Unrelayed:
+    """A transport that has no relays."""
+
+    def __init__(self, transport):
+        self.name, self.get, self.close = transport.name, transport.get, transport.close
+
+
+@pytest.mark.parametrize("over", [FakeTransport, lambda **given: Unrelayed(FakeTransport(**given))])
+@in_virtual_time
+async def test_each_record_renews_the_patience_of_its_batch(over):
+    """A failure long after the beginning is none too many where records came until then."""
+    fake = over(latency=1.0, faults={"call-30": [Fault.status(500)]})
+    async with fake_client(fake, limits=Limits(max_concurrency=1, patience=5.0)) as client:
+        calls = await client.gather_calls(IDS)
+    assert [call.id for call in calls] == IDS
+
+
 PLACE = ContextVar("PLACE", default="nowhere")
 
 
@@ -142,6 +161,25 @@ async def test_a_call_that_takes_too_long_ends_its_relay_alone():
     assert [outcome.error.call_id for outcome in failed] == ["call-9"]
 
 
+@pytest.mark.parametrize("way", ["lane", "session"])
+async def test_a_time_of_day_is_read_by_this_clock_where_the_answer_has_none(way):
+    """As after a single request: the silence that a record asks for is from now until then."""
+    session = aiohttp.ClientSession() if way == "session" else None
+    until_then = format_datetime(datetime.now(UTC) + timedelta(minutes=2), usegmt=True)
+
+    def script(exchange):
+        hint = [f"Retry-After: {until_then}"] if exchange.number == 3 else []
+        return http(record(id_of(exchange)), *hint)
+
+    async with (
+        raw_server(script) as server,
+        session or nullcontext(),
+        client_to(server, session=session, limits=ONE) as client,
+    ):
+        await client.gather_calls(IDS[:3])
+        assert 0.0 < client.statistics().cool_down <= 120.0
+
+
 @in_virtual_time
 async def test_a_wish_for_silence_ends_all_relays():
     """What is in flight comes in, and nobody starts before the silence is over."""
@@ -170,7 +208,10 @@ async def test_a_new_key_ends_the_relays_that_carry_the_old_one():
             if call_id == "call-9":
                 self.api_keys = (second,)
             used.append(key.authorization().removeprefix("Bearer "))
-            return await super().get(call_id, key, headers, fresh=fresh)
+            came = await super().get(call_id, key, headers, fresh=fresh)
+            if call_id == "call-8":  # which was let in, and comes when there is another key
+                await asyncio.sleep(1.0)
+            return came
 
     fake = Locked(latency=0.1, api_keys=(first,))
     limits = Limits(max_concurrency=3)

@@ -252,3 +252,28 @@ async def test_the_key_for_this_machine_is_not_sent_to_the_environments_proxy(ho
         async with CallsClient(KEY, base_url=url, trust_env=True, limits=BRIEF) as client:
             await client.get_call("call-1")
     assert proxy.connections == 0
+
+
+@pytest.mark.parametrize("tries", [1, 2])
+@pytest.mark.parametrize("way", ["fetch", "stream", "stream, told"])
+async def test_an_outcome_s_request_id_is_without_the_key(way, tries):
+    """Alone or in bulk, with hooks or without, at the first try or at another one."""
+
+    def script(exchange):
+        if exchange.number < tries:
+            return http(b"", status="500 Oops")
+        return http(record("call-1"), f"x-request-id: r-{KEY}")
+
+    options = {
+        "retry": RetryPolicy(backoff_base=0.0),
+        "hooks": [lambda _: None] if "told" in way else (),
+    }
+    async with (
+        raw_server(script) as server,
+        CallsClient(KEY, base_url=server.url, **options) as client,
+    ):
+        if way == "fetch":
+            outcome = await client.fetch_call("call-1")
+        else:
+            (outcome,) = [each async for each in client.stream_calls(["call-1"])]
+    assert (outcome.request_id, outcome.attempts) == ("r-sk_live_***", tries)

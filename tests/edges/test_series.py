@@ -9,21 +9,22 @@ import asyncio
 import gzip
 import warnings
 from http.cookies import SimpleCookie
+from urllib.parse import unquote
 
 import aiohttp
 import pytest
 
 from calls_async import (
     CallsClient,
+    ConnectError,
     Failed,
     Limits,
     ProtocolError,
     RetryPolicy,
-    TransportError,
 )
 from calls_async._secret import ApiKey
 from calls_async._transport import SessionTransport
-from tests.kit import call_ids
+from tests.kit import call_ids, turns
 from tests.rawserver import http, id_of, own, raw_server, record
 from tests.waiting import until
 
@@ -37,11 +38,10 @@ def client_over(session, server, **options):
     return CallsClient(KEY, session=session, base_url=server.url, **{"limits": ONE, **options})
 
 
-def transport_to(server):
-    """The transport alone, with a session of its own."""
-    return SessionTransport(
-        base_url=server.url, max_body_bytes=100_000, headers={}, user_agent="test"
-    )
+def transport_to(server, **options):
+    """The transport alone, with a session of its own unless there is another."""
+    given = {"max_body_bytes": 100_000, "headers": {}, "user_agent": "test"}
+    return SessionTransport(base_url=server.url, **given, **options)
 
 
 @pytest.fixture
@@ -190,6 +190,39 @@ async def test_each_carries_the_cookies_that_there_are(passes):
     assert len(passes) == 6
 
 
+async def test_the_first_cookie_of_a_session_is_on_the_next_request(passes):
+    """Its owner may have none at the beginning, and put one into the jar in the middle."""
+
+    def script(exchange):
+        if exchange.number == 4:
+            session.cookie_jar.update_cookies({"mine": "1"})
+        return own(exchange)
+
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with raw_server(script) as server, aiohttp.ClientSession(cookie_jar=jar) as session:
+        await check(session, server)
+    cookies = [request.headers.get("cookie") for request in server.requests]
+    assert cookies == [None] * 4 + ["mine=1"] * (len(IDS) - 4)
+    assert len(passes) == 1 + len(IDS) - 4
+
+
+async def test_a_cookie_is_of_the_path_of_the_answer_that_set_it():
+    """As RFC 6265 (section 5.1.4) has it, and not of the path that the series began with."""
+
+    def script(exchange):
+        said = ["Set-Cookie: theirs=1"] if exchange.number == 2 else []
+        return http(record(unquote(id_of(exchange))), *said)
+
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with (
+        raw_server(script) as server,
+        aiohttp.ClientSession(cookie_jar=jar) as session,
+        client_over(session, server) as client,
+    ):
+        await client.gather_calls(["a/b", "call-1", "call-2"])
+    assert [x.headers.get("cookie") for x in server.requests] == [None, None, "theirs=1"]
+
+
 async def test_each_is_made_by_the_session_s_own_class():
     """Which may sign it, say, and that with the URL."""
 
@@ -226,11 +259,13 @@ async def test_each_tells_a_jar_of_another_class(passes):
         """The caller's own."""
 
         def filter_cookies(self, request_url):
-            return SimpleCookie({"id": request_url.name})
+            name = request_url.name
+            return SimpleCookie() if name == IDS[0] else SimpleCookie({"id": name})
 
     async with raw_server(own) as server, aiohttp.ClientSession(cookie_jar=Jar()) as session:
         await check(session, server)
-    assert [request.headers["cookie"] for request in server.requests] == [f"id={x}" for x in IDS]
+    cookies = [request.headers.get("cookie") for request in server.requests]
+    assert cookies == [None, *(f"id={x}" for x in IDS[1:])]
     assert len(passes) == len(IDS)
 
 
@@ -281,6 +316,22 @@ async def test_what_is_odd_is_that_call_s_own(odd):
     assert seen.requests == len(server.requests) == len(IDS) + again
 
 
+async def test_a_record_that_comes_in_pieces_is_waited_for():
+    """Its beginning alone is no record, and who waits for the rest goes on behind it."""
+
+    async def script(exchange):
+        answer = own(exchange)
+        if exchange.number == 4:
+            exchange.send(answer[:-9])
+            await exchange.writer.drain()
+            await turns(50)
+            answer = answer[-9:]
+        return answer
+
+    async with raw_server(script) as server, aiohttp.ClientSession() as session:
+        await check(session, server)
+
+
 async def test_a_record_past_the_cap_is_not_read():
     """As with a single request, it fails, and that is all."""
 
@@ -300,7 +351,7 @@ async def test_a_record_past_the_cap_is_not_read():
 
 
 async def test_a_session_that_is_closed_meanwhile_is_left_alone():
-    """The answer on its way still counts; for the others it was closed too early."""
+    """The answer on its way is cut; for the others it was closed too early."""
     session = aiohttp.ClientSession()
     closing = []
 
@@ -318,8 +369,27 @@ async def test_a_session_that_is_closed_meanwhile_is_left_alone():
         found = await client.gather_calls(IDS, return_exceptions=True)
         await asyncio.gather(*closing)
     assert [call.id for call in found[:2]] == IDS[:2]
-    assert all(isinstance(error, TransportError) for error in found[3:])
+    assert isinstance(found[2], ProtocolError)
+    assert all(isinstance(error, ConnectError) for error in found[3:])
     assert len(server.requests) == 3
+
+
+async def test_a_session_that_is_detached_meanwhile_sends_no_more():
+    """Its connector may be its owner's to use elsewhere; the answer on its way is taken."""
+    seen = []
+
+    def following(came):
+        seen.append(came.body)
+        asyncio.get_running_loop().call_soon(session.detach)
+        return "call-2"
+
+    async with raw_server(own) as server, aiohttp.TCPConnector() as connector:
+        session = aiohttp.ClientSession(connector=connector)
+        transport = transport_to(server, session=session)
+        last = await transport.relay("call-1", ApiKey(KEY), following)
+    assert seen == [record("call-1")]
+    assert last.body == record("call-2")
+    assert len(server.requests) == 2
 
 
 async def test_connections_that_are_trusted_no_longer_are_not_used_again():

@@ -12,7 +12,6 @@ sample of it, over sockets with single cancellations alone.
 from __future__ import annotations
 
 import asyncio
-import sys
 import traceback
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -117,10 +116,7 @@ def wrongs(end: End, case: Case) -> str:
             right = isinstance(exc, ExceptionGroup) and (
                 [type(each) for each in exc.exceptions] == [SiblingError]
             )
-            # Before Python 3.13 asyncio's own group leaves one counted, where its body ends in the
-            # very turn in which another of its tasks fails.
-            older = sys.version_info < (3, 13) and case.moment is Moment.AFTER
-            counted = end.cancelling <= older
+            counted = end.cancelling == 0
     return "" if right and counted else f"{exc!r}, {end.cancelling} cancellations"
 
 

@@ -182,10 +182,8 @@ def test_fields_are_a_mapping_without_regard_to_case():
     """In each way of asking they are what aiohttp's own mapping of the same fields is."""
     pairs = [("X-Request-Id", "r-1"), ("A", "1"), ("a", "2"), ("B", ""), ("x-request-id", "r-2")]
     lines = [f"{name}: {value}".encode() for name, value in pairs]
-    fields, theirs = (
-        Fields((BEGINNING, b"\r\n".join(lines), b"\r\n\r\n"), "r-1"),
-        CIMultiDict(pairs),
-    )
+    fields = Fields((BEGINNING, b"\r\n".join(lines), b"\r\n\r\n"), "r-1")
+    theirs = CIMultiDict(pairs)
     assert isinstance(fields, MultiMapping)
     nothing = object()
     for name in ("X-Request-Id", "x-request-id", "X-REQUEST-ID", "A", "a", "b", "none"):
