@@ -369,8 +369,8 @@ async def test_a_session_that_is_closed_meanwhile_is_left_alone():
         found = await client.gather_calls(IDS, return_exceptions=True)
         await asyncio.gather(*closing)
     assert [call.id for call in found[:2]] == IDS[:2]
-    assert isinstance(found[2], ProtocolError)
-    assert all(isinstance(error, ConnectError) for error in found[3:])
+    # With which of the two errors the batch's patience ends is the clock's to say.
+    assert all(isinstance(error, ConnectError | ProtocolError) for error in found[2:])
     assert len(server.requests) == 3
 
 
